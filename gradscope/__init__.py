@@ -1,0 +1,55 @@
+"""gradscope: what happens to gradients inside a recurrent network.
+
+The public names load on first use, so that `import gradscope` and `gradscope --help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradscope.cells import cell
+    from gradscope.errors import GradscopeError, InputError
+    from gradscope.gradients import Gradients, backprop
+    from gradscope.reporting import report
+    from gradscope.results import Results, load
+    from gradscope.run import sweep
+    from gradscope.truncations import truncation
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GradscopeError": "errors",
+    "Gradients": "gradients",
+    "InputError": "errors",
+    "Results": "results",
+    "backprop": "gradients",
+    "cell": "cells",
+    "load": "results",
+    "report": "reporting",
+    "sweep": "run",
+    "truncation": "truncations",
+}
+__all__ = [
+    "GradscopeError",
+    "Gradients",
+    "InputError",
+    "Results",
+    "backprop",
+    "cell",
+    "load",
+    "report",
+    "sweep",
+    "truncation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradscope' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gradscope.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

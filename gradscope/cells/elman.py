@@ -1,0 +1,141 @@
+"""`elman`: h_t = f(W_xh x_t + W_hh h_{t-1} + b_h), yhat_t = W_hy h_t + b_y.
+
+Source: Elman (1990), "Finding structure in time". The backward recursion is delta_t = f'(h_t) * dL/dh_t,
+dL/dh_{t-1} = W_hh^T delta_t, dL/d[W_hh | W_xh | b_h] = sum_t delta_t [h_{t-1} | x_t | 1]^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradscope.activations import activation
+from gradscope.errors import InputError
+from gradscope.recurrence import Packed, Parameters, Trace, settle
+from gradscope.scaled import Floats
+from gradscope.schedule import at_least
+from gradscope.spectral import unit_draw
+from gradscope.streams import stream
+
+
+@dataclass(frozen=True)
+class Elman:
+    """The simple recurrent network.
+
+    Parameters
+    ----------
+    hidden_size, input_size, output_size : n, m, p.
+    activation : "tanh", "relu", "sigmoid" or "linear".
+    """
+
+    hidden_size: int
+    input_size: int
+    output_size: int
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        activation(self.activation)
+        for size in ("hidden_size", "input_size", "output_size"):
+            value = getattr(self, size)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool):
+                raise InputError(f"{value!r} is not a whole number", where=size, allowed="a whole number >= 1")
+            at_least(1, **{size: value})
+
+    @property
+    def state_size(self) -> int:
+        """S = n."""
+        return self.hidden_size
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter names and shapes."""
+        n, m, p = self.hidden_size, self.input_size, self.output_size
+        return {"W_xh": (n, m), "W_hh": (n, n), "b_h": (n,), "W_hy": (p, n), "b_y": (p,)}
+
+    def columns(self) -> dict[str, slice]:
+        """Where each parameter stands in [h_{t-1} | x_t | 1]."""
+        n, m = self.hidden_size, self.input_size
+        return {"W_xh": slice(n, n + m), "W_hh": slice(0, n), "b_h": slice(n + m, n + m + 1)}
+
+    def init(
+        self,
+        seed: int,
+        spectral_radius: float,
+        ensemble: str = "gaussian",
+        input_scale: float = 0.1,
+        input_power: float | None = None,
+    ) -> Parameters:
+        """Draw parameters; biases are zero.
+
+        Parameters
+        ----------
+        seed : which draw.
+        spectral_radius : realised spectral radius of W_hh, whatever the draw.
+        ensemble : "gaussian", "orthogonal", "identity" or "uniform".
+        input_scale : standard deviation of (W_xh x_t) a unit: sigma_u of the mean-field papers.
+        input_power : mean of |x_t|^2, for which the scale holds; m if not given, as for white unit input.
+
+        Returns
+        -------
+        dict : name -> float64 array, shapes as in `shapes()`. W_hy has N(0, 1/n) entries.
+
+        Raises
+        ------
+        InputError : unknown ensemble, negative or non-finite radius or scale.
+
+        Examples
+        --------
+        >>> import gradscope as gs
+        >>> cell = gs.cell("elman", hidden_size=8, input_size=1, output_size=1)
+        >>> params = cell.init(seed=0, spectral_radius=1.1, ensemble="gaussian")
+        >>> print(round(float(max(abs(np.linalg.eigvals(params["W_hh"])))), 10))
+        1.1
+        """
+        at_least(0, spectral_radius=spectral_radius, input_scale=input_scale)
+        n, m, p = self.hidden_size, self.input_size, self.output_size
+        power = m if input_power is None else input_power
+        return {
+            "W_xh": stream(seed, "W_xh").standard_normal((n, m)) * (input_scale / np.sqrt(power)),
+            "W_hh": unit_draw(ensemble, n, seed).matrix * spectral_radius,
+            "b_h": np.zeros(n),
+            "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
+            "b_y": np.zeros(p),
+        }
+
+    def pack(self, params: Mapping[str, Floats]) -> Packed:
+        """Lay out parameters that have a leading run axis C."""
+        rows = np.concatenate([params["W_hh"], params["W_xh"], params["b_h"][..., None]], axis=-1)
+        return Packed(
+            forward=np.ascontiguousarray(rows.swapaxes(1, 2)),
+            back=np.ascontiguousarray(params["W_hh"]),
+            W_hy=params["W_hy"],
+            b_y=params["b_y"],
+        )
+
+    def forward(self, packed: Packed, x: Floats, h0: Floats | None) -> Trace:
+        """Run over x (C, T, B, m) from h0 (C, B, n), or zero."""
+        f = activation(self.activation)
+        n, m = self.hidden_size, self.input_size
+        C, T, B, _ = x.shape
+        inputs = np.zeros((C, T + 1, B, n + m + 1))
+        inputs[:, :T, :, n : n + m] = x
+        inputs[..., -1] = 1.0
+        if h0 is not None:
+            inputs[:, 0, :, :n] = h0
+        z = np.empty((C, B, n))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for t in range(T):
+                np.matmul(inputs[:, t], packed.forward, out=z)
+                f.apply(z, out=inputs[:, t + 1, :, :n])
+        overflow, wide = settle(inputs, n)
+        return Trace(inputs, f.slope(inputs[:, 1:, :, :n]), n, overflow, wide)
+
+    def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
+        """delta = f'(h) * dL/dh."""
+        np.multiply(local, adjoint, out=out)
+
+    def carry(self, packed: Packed, delta: Floats, out: Floats) -> None:
+        """dL/dh_{t-1} = W_hh^T delta_t, for rows of any number."""
+        C, n = len(delta), self.hidden_size
+        np.matmul(delta.reshape(C, -1, n), packed.back, out=out.reshape(C, -1, n))

@@ -1,0 +1,206 @@
+"""`backprop`: the gradients of one network on one batch of sequences, under any truncation; and norms of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradscope.bptt import loss_gradients
+from gradscope.errors import InputError, unknown
+from gradscope.losses import LOSSES, LossSteps, select_steps
+from gradscope.recurrence import Cell, Parameters
+from gradscope.scaled import LOG10_2, Floats, Scaled
+from gradscope.streams import coins
+from gradscope.truncations import truncation as parse_truncation
+
+REDUCTIONS = ("mean", "sum")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `backprop` returns.
+
+    Attributes
+    ----------
+    loss : mean over examples of the mean (or sum) over the loss steps.
+    log10_dh : (T, B), log10 of |dL_b/dh_t|, the total derivative of each example's own loss; -inf for exact zeros.
+    params : name -> array like the parameters; 0 or inf where float64 cannot hold an entry.
+    log10_params : name -> log10 of the gradient's 2-norm, exact also where `params` is not.
+    status : "ok", or "forward overflow at step N": then everything above is nan.
+    """
+
+    loss: float
+    log10_dh: Floats
+    params: Parameters
+    log10_params: dict[str, float]
+    status: str = "ok"
+
+
+def backprop(
+    cell: Cell,
+    params: Mapping[str, ArrayLike],
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "mse",
+    loss_steps: LossSteps = "last",
+    reduction: str = "mean",
+    truncation: str = "full",
+    h0: ArrayLike | None = None,
+    seed: int = 0,
+) -> Gradients:
+    """Loss and gradients of a recurrent network, exact at any magnitude.
+
+    Parameters
+    ----------
+    cell : from `gs.cell`.
+    params : name -> array, shapes as in `cell.shapes()`.
+    x : (T, B, m) inputs.
+    y : (T, B, p) targets for mse, (T, B) integer classes for cross_entropy.
+    loss : "mse" (mean over features) or "cross_entropy" (nats).
+    loss_steps : "last", "all", a step, or several steps; 1-based.
+    reduction : "mean" or "sum" over the loss steps.
+    truncation : "full", "fixed:TAU", "chunked:TAU", "tbptt:K1:K2", "random:TAU", "random-unweighted:TAU".
+    h0 : (B, n) or (n,) initial state; zero if not given.
+    seed : of the coins of random truncations; the sweep's run of that seed throws the same coins.
+
+    Returns
+    -------
+    Gradients
+
+    Raises
+    ------
+    InputError : arrays of the wrong shape or dtype or with non-finite values; unknown names; steps that do not fit.
+
+    Examples
+    --------
+    >>> import gradscope as gs
+    >>> cell = gs.cell("elman", hidden_size=8, input_size=1, output_size=1, activation="linear")
+    >>> params = cell.init(seed=0, spectral_radius=0.5, ensemble="orthogonal")
+    >>> g = gs.backprop(cell, params, x=np.ones((20, 4, 1)), y=np.zeros((20, 4, 1)))
+    >>> per_step = (g.log10_dh[-1] - g.log10_dh[0]) / 19  # an orthogonal W_hh shrinks gradients by its radius
+    >>> print((10 ** -per_step).round(6))
+    [0.5 0.5 0.5 0.5]
+
+    Notes
+    -----
+    Werbos (1990), "Backpropagation through time: what it does and how to do it"; truncations as in
+    `gradscope.schedule`. Conventions: losses and examples are averaged for parameter gradients, state gradients are each
+    example's own.
+    """
+    arrays = _check_params(cell, params)
+    inputs = _check("x", x, (None, None, cell.input_size))
+    T, B, _ = inputs.shape
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES, where="loss")
+    if reduction not in REDUCTIONS:
+        raise unknown("reduction", reduction, REDUCTIONS, where="reduction")
+    targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
+    steps = select_steps(loss_steps, T)
+    schedule = parse_truncation(truncation).schedule(coins([seed], T))
+    start = None
+    if h0 is not None:
+        shape = (B, cell.hidden_size) if np.ndim(h0) != 1 else (cell.hidden_size,)
+        start = np.broadcast_to(_check("h0", h0, shape), (B, cell.hidden_size))[None]
+
+    packed = cell.pack({name: array[None] for name, array in arrays.items()})
+    trace = cell.forward(packed, inputs[None], start)
+    found = loss_gradients(cell, packed, trace, targets[None], loss, steps, [schedule])
+    weights, readout = found.truncated[0].weights, found.readout
+    shared = len(steps) if reduction == "mean" else 1
+    named = by_parameter(cell, weights, readout)
+    result = Gradients(
+        loss=float(found.loss[0]) / shared,
+        log10_dh=found.truncated[0].log10_dh[0] - np.log10(shared),
+        params={name: (part.value()[0] / (shared * B)).T.reshape(arrays[name].shape) for name, part in named.items()},
+        log10_params={name: float(log10_norm(part)[0] - np.log10(shared * B)) for name, part in named.items()},
+    )
+    return result if not found.overflow[0] else _missing(result, int(found.overflow[0]))
+
+
+def overflow_status(step: int) -> str:
+    """The status of a run whose states first left float64's range at `step` (0: they did not)."""
+    return f"forward overflow at step {step}" if step else "ok"
+
+
+def by_parameter(cell: Cell, weights: Scaled, readout: Scaled) -> dict[str, Scaled]:
+    """Name -> gradient (C, columns, rows), from the recurrent weights (C, P, D) and the readout (C, n+1, p)."""
+    n = cell.hidden_size
+    parts = {name: weights[:, columns] for name, columns in cell.columns().items()}
+    return parts | {"W_hy": readout[:, :n], "b_y": readout[:, n:]}
+
+
+def log10_norm(part: Scaled) -> Floats:
+    """log10 of the 2-norm over all entries of each run's gradient, (C,), for vectors (C, rows, n); -inf for zero."""
+    part.renormalise()
+    top, mantissa = part.common_exponent(axis=1)
+    with np.errstate(divide="ignore"):
+        return 0.5 * np.log10(np.square(mantissa).sum(axis=(1, 2))) + top[:, 0] * LOG10_2
+
+
+def compare(weights: Scaled, full: Scaled) -> tuple[Floats, Floats]:
+    """Relative error |g - g_full| / |g_full| and cosine of two gradients (C, P, D), each (C,); nan where undefined."""
+    for part in (weights, full):
+        part.renormalise()
+    top, g = weights.common_exponent(axis=(1,))
+    top_full, g_full = full.common_exponent(axis=(1,))
+    shift = (top - top_full)[:, :, None].astype(np.float64)
+    # Both are brought to the larger exponent; what underflows there is below rounding.
+    difference = g * np.exp2(np.minimum(shift, 0.0)) - g_full * np.exp2(-np.maximum(shift, 0.0))
+    norm, norm_full, apart = (np.sqrt(np.square(v).sum(axis=(1, 2))) for v in (g, g_full, difference))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error = apart / norm_full * np.exp2(np.maximum(shift, 0.0))[:, 0, 0]
+        cosine = np.clip((g / norm[:, None, None] * (g_full / norm_full[:, None, None])).sum(axis=(1, 2)), -1.0, 1.0)
+    return error, cosine
+
+
+def _missing(result: Gradients, step: int) -> Gradients:
+    return Gradients(
+        loss=float("nan"),
+        log10_dh=np.full_like(result.log10_dh, np.nan),
+        params={name: np.full_like(array, np.nan) for name, array in result.params.items()},
+        log10_params=dict.fromkeys(result.log10_params, float("nan")),
+        status=overflow_status(step),
+    )
+
+
+def _check(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
+    """`array` as float64, of the given shape (None: any length >= 1), real and finite."""
+    given = np.asarray(array)
+    wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+    if given.dtype.kind not in "fiu":
+        raise InputError(f"dtype {given.dtype}", where=name, allowed="real numbers")
+    fits = given.ndim == len(shape) and all(
+        have == want if want is not None else have >= 1 for have, want in zip(given.shape, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"shape {given.shape}", where=name, allowed=f"shape {wanted}")
+    values = given.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InputError(f"{np.count_nonzero(~np.isfinite(values))} value(s) not finite", where=name)
+    return values
+
+
+def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
+    shapes = cell.shapes()
+    if set(params) != set(shapes):
+        wrong = ", ".join(sorted(set(params) ^ set(shapes)))
+        raise InputError(f"missing or unknown: {wrong}", where="params", allowed=", ".join(shapes))
+    return {name: _check(name, params[name], shape) for name, shape in shapes.items()}
+
+
+def _check_classes(y: ArrayLike, T: int, B: int, output_size: int) -> NDArray[Any]:
+    classes = np.asarray(y)
+    if classes.dtype.kind not in "iu":
+        raise InputError(f"dtype {classes.dtype}", where="y", allowed="integer classes for cross_entropy")
+    if classes.shape != (T, B):
+        raise InputError(f"shape {classes.shape}", where="y", allowed=f"shape {(T, B)}")
+    if classes.min() < 0 or classes.max() >= output_size:
+        raise InputError(
+            f"classes from {classes.min()} to {classes.max()}", where="y", allowed=f"0 to {output_size - 1}"
+        )
+    return classes

@@ -1,0 +1,74 @@
+"""Plug-in families: a folder of modules, each holding one frozen dataclass.
+
+The file's name is the plug-in's name (`random_unweighted.py` is `random-unweighted` and defines `RandomUnweighted`), and
+the dataclass's fields are its options, so adding a member to a family is adding one file.
+
+A *spec* is a plug-in written as text, the way users write it: `fixed:20`, `tbptt:5:20`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from gradscope.errors import InputError, unknown
+
+
+@cache
+def names(family: ModuleType) -> tuple[str, ...]:
+    """Names of the members of a family."""
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(family.__path__)))
+
+
+def find(family: ModuleType, name: str) -> Any:
+    """The class of the member called `name`; InputError with the near miss if there is none."""
+    kind = family.__name__.rpartition(".")[2].removesuffix("s")
+    if name not in names(family):
+        raise unknown(kind, name, names(family))
+    module = importlib.import_module(f"{family.__name__}.{name.replace('-', '_')}")
+    return getattr(module, name.title().replace("-", ""))
+
+
+def usage(family: ModuleType) -> list[str]:
+    """How each member's spec is written: `fixed:TAU`."""
+    return [
+        ":".join([name, *(field.name.upper() for field in dataclasses.fields(find(family, name)))])
+        for name in names(family)
+    ]
+
+
+def parse(family: ModuleType, spec: str) -> Any:
+    """The plug-in that a spec describes.
+
+    Raises InputError if the name is unknown, the number or type of the arguments is wrong, or the plug-in itself
+    refuses them.
+    """
+    name, *texts = spec.split(":")
+    member = find(family, name)
+    types = get_type_hints(member)
+    fields = [field.name for field in dataclasses.fields(member)]
+    allowed = ", ".join(usage(family))
+    if len(texts) != len(fields):
+        raise InputError(f"{spec!r} has {len(texts)} argument(s), {name} takes {len(fields)}", allowed=allowed)
+    values = []
+    for field, text in zip(fields, texts, strict=True):
+        try:
+            values.append(types[field](text))
+        except ValueError:
+            needed = "a whole number" if types[field] is int else "a number"
+            raise InputError(f"{spec!r}: {field} must be {needed}, not {text!r}", allowed=allowed) from None
+    try:
+        return member(*values)
+    except InputError as error:
+        raise InputError(f"{spec!r}: {error}", allowed=allowed) from None
+
+
+def spec_of(plugin: Any) -> str:
+    """The spec of a plug-in, in canonical form: `parse(family, spec_of(plugin)) == plugin`."""
+    name = type(plugin).__module__.rpartition(".")[2].replace("_", "-")
+    values = (getattr(plugin, field.name) for field in dataclasses.fields(plugin))
+    return ":".join([name, *(f"{value:.15g}" for value in values)])

@@ -1,0 +1,28 @@
+"""Random streams by purpose, so that what is drawn for one thing never depends on what is drawn for another.
+
+The stream of (seed, "W_hh") is the same whatever the sequence length or the truncation: contrasts between runs are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from gradscope.scaled import Floats
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """The random generator for one purpose of one seed.
+
+    >>> float(stream(0, "x").random()) == float(stream(0, "x").random())
+    True
+    """
+    key = int.from_bytes(sha256(purpose.encode()).digest()[:4], "big")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(key,))))
+
+
+def coins(seeds: Sequence[int], seq_len: int) -> Floats:
+    """Uniform numbers in [0, 1), one for each seed and time step: (C, T). A shorter sequence has a prefix of a longer."""
+    return np.stack([stream(seed, "coins").random(seq_len) for seed in seeds])

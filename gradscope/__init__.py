@@ -32,8 +32,8 @@ _HOMES = {
     "truncation": "truncations",
 }
 __all__ = [
-    "GradscopeError",
     "Gradients",
+    "GradscopeError",
     "InputError",
     "Results",
     "backprop",

@@ -42,5 +42,5 @@ ACTIVATIONS = {
 def activation(name: str) -> Activation:
     """The activation called `name`; InputError if there is none."""
     if name not in ACTIVATIONS:
-        raise unknown("activation", name, ACTIVATIONS)
+        raise unknown("activation", name, ACTIVATIONS, where="activation")
     return ACTIVATIONS[name]

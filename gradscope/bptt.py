@@ -31,7 +31,7 @@ BLOCK = 8  # steps whose weight gradients are one product: enough rows for BLAS,
 
 @dataclass(frozen=True)
 class Gradient:
-    """What one truncation yields: `log10_dh` (C, T, B), the log10 norms of the state gradients, and `weights` (C, P, D)."""
+    """What one truncation yields: log10 norms of the state gradients (C, T, B), and the weight gradients (C, P, D)."""
 
     log10_dh: Floats
     weights: Scaled
@@ -101,7 +101,7 @@ def loss_gradients(
 
 def _first_overflow(trace: Trace, steps: NDArray[np.int64], yhat: Floats) -> NDArray[np.int64]:
     """The first step (1-based) at which a state, or a prediction that the loss needs, is not finite; 0 if none is."""
-    finite = np.isfinite(yhat).all(axis=(2, 3))
+    finite = np.logical_and.reduce(np.isfinite(yhat), axis=(2, 3))
     predicted = np.where(finite.all(axis=1), 0, steps[finite.argmin(axis=1)] + 1)
     state = np.where(trace.overflow <= steps[-1] + 1, trace.overflow, 0)
     return np.where((state > 0) & (predicted > 0), np.minimum(state, predicted), np.maximum(state, predicted))

@@ -89,8 +89,7 @@ def backprop(
     Notes
     -----
     Werbos (1990), "Backpropagation through time: what it does and how to do it"; truncations as in
-    `gradscope.schedule`. Conventions: losses and examples are averaged for parameter gradients, state gradients are each
-    example's own.
+    `gradscope.schedule`. Parameter gradients are those of the mean over examples, state gradients each example's own.
     """
     arrays = _check_params(cell, params)
     inputs = _check("x", x, (None, None, cell.input_size))

@@ -1,7 +1,7 @@
 """Plug-in families: a folder of modules, each holding one frozen dataclass.
 
-The file's name is the plug-in's name (`random_unweighted.py` is `random-unweighted` and defines `RandomUnweighted`), and
-the dataclass's fields are its options, so adding a member to a family is adding one file.
+The file's name is the plug-in's name (`random_unweighted.py` is `random-unweighted` and defines `RandomUnweighted`),
+and the dataclass's fields are its options, so adding a member to a family is adding one file.
 
 A *spec* is a plug-in written as text, the way users write it: `fixed:20`, `tbptt:5:20`.
 """

@@ -21,7 +21,14 @@ _WIDE = 2.0**300  # inputs beyond this could overflow in a product with an adjoi
 
 
 class Packed(NamedTuple):
-    """The parameters of C runs, laid out for the products: `forward` (C, P, D), `back` (C, D, S), readout `W_hy`, `b_y`."""
+    """The parameters of C runs, laid out for the products.
+
+    Attributes
+    ----------
+    forward : (C, P, D), from [h_{t-1} | x_t | 1] to the pre-activation.
+    back : (C, D, S), from delta to the previous state's adjoint.
+    W_hy, b_y : (C, p, n) and (C, p), the readout.
+    """
 
     forward: Floats
     back: Floats
@@ -63,7 +70,7 @@ class Trace:
 def settle(inputs: Floats, hidden_size: int) -> tuple[NDArray[np.int64], bool]:
     """Find the first non-finite step of each run, zero the states from there on, and say whether values are wide."""
     states = inputs[:, 1:, :, :hidden_size]
-    finite = np.isfinite(states).all(axis=(2, 3))
+    finite = np.logical_and.reduce(np.isfinite(states), axis=(2, 3))
     overflow = np.where(finite.all(axis=1), 0, finite.argmin(axis=1) + 1)
     for run in np.flatnonzero(overflow):
         states[run, overflow[run] - 1 :] = 0.0
@@ -75,22 +82,22 @@ class Cell(Protocol):
 
     @property
     def hidden_size(self) -> int:
-        """n"""
+        """n."""
         ...
 
     @property
     def input_size(self) -> int:
-        """m"""
+        """m."""
         ...
 
     @property
     def output_size(self) -> int:
-        """p"""
+        """p."""
         ...
 
     @property
     def state_size(self) -> int:
-        """S"""
+        """S."""
         ...
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

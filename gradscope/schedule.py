@@ -1,8 +1,8 @@
 """What a truncation is: the weight with which the loss at step s counts in the gradient at step t <= s.
 
-Every truncation is one of two shapes. `Gates` multiply what passes from step t+1 back to step t, the same for all losses:
-one backward pass. `Windows` give every group of k1 losses a backward pass of its own over k2 steps: TBPTT(k1, k2). A
-truncation plug-in imports this module and nothing else of gradscope but its errors.
+Every truncation is one of two shapes. `Gates` multiply what passes from step t+1 back to step t, the same for all
+losses: one backward pass. `Windows` give every group of k1 losses a backward pass of its own over k2 steps:
+TBPTT(k1, k2). A truncation plug-in imports this module and nothing else of gradscope but its errors.
 """
 
 from __future__ import annotations
@@ -58,4 +58,4 @@ def at_least(minimum: int, **values: float) -> None:
     """Raise InputError unless every named value is at least `minimum`."""
     for name, value in values.items():
         if not minimum <= value < float("inf"):
-            raise InputError(f"{name} must be at least {minimum}, not {value:g}")
+            raise InputError(f"must be at least {minimum}, not {value:g}", where=name)

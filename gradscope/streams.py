@@ -1,6 +1,7 @@
 """Random streams by purpose, so that what is drawn for one thing never depends on what is drawn for another.
 
-The stream of (seed, "W_hh") is the same whatever the sequence length or the truncation: contrasts between runs are paired.
+The stream of (seed, "W_hh") is the same whatever the sequence length or the truncation: contrasts between runs are
+paired.
 """
 
 from __future__ import annotations
@@ -24,5 +25,5 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def coins(seeds: Sequence[int], seq_len: int) -> Floats:
-    """Uniform numbers in [0, 1), one for each seed and time step: (C, T). A shorter sequence has a prefix of a longer."""
+    """Uniform numbers in [0, 1), (C, T): one for each seed and step. A shorter sequence has a prefix of a longer."""
     return np.stack([stream(seed, "coins").random(seq_len) for seed in seeds])

@@ -37,11 +37,10 @@ class Elman:
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        for size in ("hidden_size", "input_size", "output_size"):
-            value = getattr(self, size)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool):
-                raise InputError(f"{value!r} is not a whole number", where=size, allowed="a whole number >= 1")
-            at_least(1, **{size: value})
+        for name in ("hidden_size", "input_size", "output_size"):
+            size = getattr(self, name)
+            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+                raise InputError(f"{size!r}", where=name, allowed="a whole number >= 1")
 
     @property
     def state_size(self) -> int:

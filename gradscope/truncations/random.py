@@ -1,7 +1,7 @@
 """`random:TAU`: each backward step continues with probability pi = 1 - 1/TAU and is then weighted by 1/pi. Unbiased.
 
-Sources: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time" (ARTBP, constant rate); the xi_t of
-"Dive into Deep Learning", backpropagation through time, used recursively.
+Sources: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time" (ARTBP, constant rate); the xi_t
+of "Dive into Deep Learning", backpropagation through time, used recursively.
 """
 
 from dataclasses import dataclass

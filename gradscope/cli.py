@@ -1,0 +1,184 @@
+"""The command line: parse, call, print. What is heavy is imported inside the commands, so that --help is immediate."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradscope import __version__
+from gradscope.errors import GradscopeError, InputError
+
+if TYPE_CHECKING:
+    from gradscope.run import Progress
+
+
+def main() -> None:
+    """Entry point: run a command; errors become one line and exit status 2, Ctrl-C becomes 130."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except GradscopeError as error:
+        click.echo(f"error: {error}", err=True)
+        status = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on from here", err=True)
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gradscope")
+def cli() -> None:
+    """What happens to gradients inside a recurrent network: do they vanish, do they explode, how far do they reach."""
+
+
+@cli.command()
+@click.argument("experiment", default="spectral-radius", metavar="[EXPERIMENT | FILE.toml]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.  [reports/NAME]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the experiment; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [number of cores]")
+@click.option("--no-report", is_flag=True, help="Write the tables only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is resolved before running.")
+def sweep(
+    experiment: str,
+    out: Path | None,
+    settings: tuple[str, ...],
+    jobs: int | None,
+    no_report: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    r"""Run a sweep and write its tables, figures and report. Running it again resumes.
+
+    EXPERIMENT is a shipped experiment (`gradscope list` names them) or a TOML file; spectral-radius if not given.
+
+    \b
+    gradscope sweep
+    gradscope sweep spectral-radius --set seeds=2 --set 'seq_len=[50, 100]' -o reports/small
+    gradscope sweep my-experiment.toml --jobs 2
+    """
+    from gradscope import experiment as experiments
+    from gradscope.run import sweep as run_sweep
+
+    overrides = dict(_setting(text) for text in settings)
+    if verbose:
+        resolved = experiments.read(experiment, overrides)
+        click.echo(f"{resolved.name} ({resolved.hash}): {len(resolved.runs):,} runs")
+        for key, values in resolved.grid.items():
+            click.echo(f"  {key} = {', '.join(map(str, values))}")
+    begun = time.monotonic()
+    with _progress(quiet) as progress:
+        results = run_sweep(
+            experiment, out, overrides, jobs=jobs, progress=progress, command=shlex.join(["gradscope", *sys.argv[1:]])
+        )
+    if not quiet:
+        click.echo(f"{len(results.runs):,} runs in {results.folder} ({time.monotonic() - begun:.1f} s)")
+    if not no_report:
+        _report(results, quiet)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def report(folder: Path, quiet: bool) -> None:
+    """Write the report and the figures of a sweep's folder again."""
+    from gradscope.results import load
+
+    _report(load(folder), quiet)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "formats", multiple=True, metavar="png|svg|pdf", help="Repeatable.  [all three]")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def figures(folder: Path, formats: tuple[str, ...], quiet: bool) -> None:
+    """Draw the figures of a sweep's folder into DIR/figures, each with a CSV of its numbers."""
+    from gradscope import figures as drawings
+    from gradscope.results import load
+
+    for figure in drawings.write(load(folder), folder / "figures", formats or drawings.FORMATS):
+        if not quiet:
+            files = ", ".join(str(path) for path in figure.files.values())
+            click.echo(f"{figure.name}: {files or 'not drawn: ' + figure.reason}")
+
+
+@cli.command("list")
+def list_experiments() -> None:
+    """Name the shipped experiments, with the number of their runs."""
+    from gradscope import experiment as experiments
+
+    for name in experiments.names():
+        resolved = experiments.read(name)
+        first = (experiments.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+        click.echo(f"{name:<18} {len(resolved.runs):>7,} runs  {first.removeprefix('# ')}")
+
+
+def _report(results: Any, quiet: bool) -> None:
+    from gradscope.reporting import report
+    from gradscope.reporting.findings import findings
+
+    path = report(results)
+    if not quiet:
+        for finding in findings(results):
+            click.echo(f"- {finding.text}")
+        click.echo(f"report: {path}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, with VALUE as in TOML; bare words and comma-separated lists need no quotes or brackets."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"{text!r}", where="--set", allowed="KEY=VALUE")
+
+    def parse(part: str) -> Any:
+        try:
+            return tomllib.loads(f"value = {part}")["value"]
+        except tomllib.TOMLDecodeError:
+            return part.strip()
+
+    parsed = parse(value)
+    if isinstance(parsed, str) and "," in parsed and not value.lstrip().startswith(("[", "{", '"', "'")):
+        parsed = [parse(part) for part in value.split(",")]
+    return key.strip(), parsed
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("runs", total=None, rate="")
+        begun: list[tuple[float, int]] = []
+
+        def advance(done: int, total: int) -> None:
+            begun.append((time.monotonic(), done)) if not begun else None
+            elapsed, ran = time.monotonic() - begun[0][0], done - begun[0][1]
+            rate = f"{ran / elapsed:,.0f} runs/s" if elapsed > 0 and ran else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield advance

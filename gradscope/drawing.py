@@ -1,0 +1,92 @@
+"""What every figure shares: size, type, colours, panels side by side. Figure plug-ins import this and `analysis`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from gradscope.errors import GradscopeError
+
+PANEL = (3.4, 2.7)  # inches: one panel at the width of a column of two
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+class CannotDrawError(GradscopeError):
+    """The results lack what a figure shows; the message says what."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings under which figures are drawn and saved: the same bytes for the same numbers."""
+    settings: dict[Any, Any] = sns.axes_style("ticks") | {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "lines.linewidth": 1.2,
+        "axes.linewidth": 0.6,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 300,
+        "svg.hashsalt": "gradscope",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def grid(
+    panels: Sequence[str], rows: int = 1, *, columns: int = 3, sharey: bool = True
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a column of `rows` axes for each panel, wrapped where there are many; axes[panel][row]."""
+    wide = min(len(panels), columns)
+    bands = -(-len(panels) // wide)
+    figure = Figure(figsize=(PANEL[0] * wide + 0.6, PANEL[1] * rows * bands))
+    axes = figure.subplots(rows * bands, wide, sharex=True, sharey="row" if sharey else False, squeeze=False)
+    placed = [[axes[rows * (i // wide) + row, i % wide] for row in range(rows)] for i in range(len(panels))]
+    for i in range(len(panels), wide * bands):
+        for row in range(rows):
+            axes[rows * (i // wide) + row, i % wide].set_axis_off()
+    for panel, cells in zip(panels, placed, strict=True):
+        cells[0].set_title(panel)
+    return figure, placed
+
+
+def radius_scale(radii: Sequence[float]) -> tuple[Colormap, Normalize]:
+    """Colours for spectral radii: dark at 1, blue below, red above, told apart also in grey by lightness."""
+    low, high = min(*radii, 0.999), max(*radii, 1.001)
+    return mpl.colormaps["managua_r"], TwoSlopeNorm(1.0, low, high)
+
+
+def radius_bar(figure: Figure, axes: Sequence[Axes], radii: Sequence[float]) -> None:
+    """The colour bar that goes with `radius_scale`."""
+    colours, norm = radius_scale(radii)
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="spectral radius of $W_{hh}$", aspect=30)
+    bar.ax.set_yscale("linear")
+
+
+def band_lines(ax: Axes, table: pd.DataFrame, x: str, radii: Sequence[float]) -> None:
+    """A median line and a quantile band for each spectral radius in `table`."""
+    colours, norm = radius_scale(radii)
+    for radius, line in table.groupby("spectral_radius"):
+        shown = line[np.isfinite(line["median"])]
+        colour = colours(norm(radius))
+        bounded = shown[np.isfinite(shown["low"]) & np.isfinite(shown["high"])]
+        ax.fill_between(bounded[x], bounded["low"], bounded["high"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(shown[x], shown["median"], color=colour, gid=f"radius {radius:g}")

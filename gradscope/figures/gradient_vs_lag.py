@@ -1,0 +1,34 @@
+"""How far back a loss reaches.
+
+Norm of the gradient of the last step's loss with respect to the state `lag` steps earlier, full BPTT, longest
+sequences. Lines: median over seeds, one for each spectral radius; bands: 10 % to 90 % of the seeds. A straight line is
+exponential vanishing (down) or exploding (up). Panels have scales of their own.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradscope import analysis
+from gradscope.drawing import CannotDrawError, band_lines, grid, radius_bar
+from gradscope.results import Results
+
+
+def table(results: Results) -> pd.DataFrame:
+    """panel, spectral_radius, lag, then low, median and high of log10 |dL/dh_t| over seeds."""
+    reach = analysis.reach(results)
+    if reach.empty:
+        raise CannotDrawError('needs runs with loss_steps = "last" and truncation = "full"')
+    return analysis.quantiles(reach, ["panel", "spectral_radius", "lag"], "log10_dh")
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each value of what else is swept."""
+    panels = list(table["panel"].unique())
+    radii = table["spectral_radius"].unique()
+    figure, axes = grid(panels, sharey=False)
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        band_lines(ax, table[table["panel"] == panel], "lag", radii)
+        ax.set_xlabel("lag $T - t$ (steps)")
+    axes[0][0].set_ylabel(r"$\log_{10}\,\|\partial L/\partial h_t\|$")
+    radius_bar(figure, [ax for column in axes for ax in column], radii)
+    return figure

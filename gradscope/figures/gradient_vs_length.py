@@ -1,0 +1,34 @@
+"""What reaches the first step.
+
+Norm of the gradient of the last step's loss with respect to the first state, against the length of the sequence, full
+BPTT. Lines: median over seeds, one for each spectral radius; bands: 10 % to 90 % of the seeds. Panels have
+scales of their own.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradscope import analysis
+from gradscope.drawing import CannotDrawError, band_lines, grid, radius_bar
+from gradscope.results import Results
+
+
+def table(results: Results) -> pd.DataFrame:
+    """panel, spectral_radius, seq_len, then low, median and high of log10 |dL/dh_1| over seeds."""
+    reach = analysis.reach(results, longest=False)
+    if reach["seq_len"].nunique() < 2:
+        raise CannotDrawError('needs two lengths or more with loss_steps = "last" and truncation = "full"')
+    return analysis.quantiles(reach[reach["t"] == 1], ["panel", "spectral_radius", "seq_len"], "log10_dh")
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each value of what else is swept."""
+    panels = list(table["panel"].unique())
+    radii = table["spectral_radius"].unique()
+    figure, axes = grid(panels, sharey=False)
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        band_lines(ax, table[table["panel"] == panel], "seq_len", radii)
+        ax.set_xlabel("sequence length $T$ (steps)")
+    axes[0][0].set_ylabel(r"$\log_{10}\,\|\partial L/\partial h_1\|$")
+    radius_bar(figure, [ax for column in axes for ax in column], radii)
+    return figure

@@ -1,0 +1,93 @@
+"""Where gradients vanish and where they explode.
+
+Change of the gradient's norm from lag 0 to each lag: last step's loss, full BPTT, longest sequences, median over seeds.
+Blue: vanished; red: exploded; the scale is linear up to one decade and logarithmic beyond; grey: exactly zero. Line:
+the spectral radius at which the decay rate changes sign, with its 95 % interval over seeds; dashed, where seeds have no
+such radius or several: the smallest of any.
+"""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+
+from gradscope import analysis
+from gradscope.drawing import CannotDrawError, grid
+from gradscope.results import Results
+
+
+def table(results: Results) -> pd.DataFrame:
+    """panel, spectral_radius, lag, `decades` (median change since lag 0), boundary and its half-width."""
+    reach = analysis.reach(results)
+    if reach.empty or reach["spectral_radius"].nunique() < 3:
+        raise CannotDrawError('needs three spectral radii or more with loss_steps = "last" and truncation = "full"')
+    run = ["panel", "spectral_radius", "seed"]
+    start = reach.loc[reach["lag"] == 0, [*run, "log10_dh"]].rename(columns={"log10_dh": "start"})
+    reach = reach.merge(start, on=run)
+    reach["decades"] = reach["log10_dh"] - reach["start"]
+    medians = analysis.quantiles(reach, ["panel", "spectral_radius", "lag"], "decades")
+    found = analysis.boundaries(analysis.decay_rates(reach))
+    return medians[["panel", "spectral_radius", "lag"]].assign(
+        decades=medians["median"],
+        outcome=[found[panel].outcome for panel in medians["panel"]],
+        boundary=[found[panel].radius.value for panel in medians["panel"]],
+        half_width=[found[panel].radius.half_width for panel in medians["panel"]],
+    )
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Heat maps side by side under one colour scale, symmetric about no change."""
+    panels = list(table["panel"].unique())
+    figure, axes = grid(panels)
+    limit = max(1.0, table["decades"][np.isfinite(table["decades"])].abs().max())
+    colours = mpl.colormaps["RdBu_r"].with_extremes(bad="0.6")
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        part = table[table["panel"] == panel]
+        values = part.pivot_table(index="spectral_radius", columns="lag", values="decades", dropna=False)
+        image = ax.pcolormesh(
+            values.columns,
+            values.index,
+            np.ma.masked_invalid(values),
+            cmap=colours,
+            norm=SymLogNorm(1.0, vmin=-limit, vmax=limit),
+            shading="nearest",
+            rasterized=True,
+        )
+        _mark_boundary(ax, *part[["outcome", "boundary", "half_width"]].iloc[0])
+        ax.set_xlabel("lag $T - t$ (steps)")
+    axes[0][0].set_ylabel("spectral radius of $W_{hh}$")
+    ticks = [tick for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= limit]
+    bar = figure.colorbar(
+        image,
+        ax=[ax for column in axes for ax in column],
+        label="change since lag 0 (decades)",
+        aspect=30,
+        ticks=[-tick for tick in reversed(ticks)] + [0] + ticks,
+        format="%g",
+    )
+    bar.ax.minorticks_off()
+    return figure
+
+
+def _mark_boundary(ax: Axes, outcome: str, radius: float, half_width: float) -> None:
+    if not np.isfinite(radius):
+        return
+    crossing = outcome == "crossing"
+    ax.axhline(radius, color="black", linewidth=0.8, linestyle="-" if crossing else "--", gid="boundary")
+    if np.isfinite(half_width):
+        ax.axhspan(radius - half_width, radius + half_width, color="black", alpha=0.2, linewidth=0)
+    number = analysis.Estimate(radius, half_width, 2) if np.isfinite(half_width) else f"{radius:.3g}"
+    low, high = ax.get_ylim()
+    above = radius < (low + high) / 2
+    ax.annotate(
+        f"boundary {number}" if crossing else f"some seeds cross, from {number}",
+        (0.97, radius),
+        (0, 4 if above else -4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if above else "top",
+        fontsize=7,
+    )

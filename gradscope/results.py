@@ -1,0 +1,107 @@
+"""Results of a sweep as pandas tables, read only as far as they are asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from gradscope.errors import InputError, unknown
+from gradscope.store import Store
+
+
+class Results:
+    """The tables of a sweep, or of the part of it that `select` chose.
+
+    Attributes
+    ----------
+    folder : where they are.
+    manifest : the sweep as resolved, its hash, versions, platform, times.
+    runs : DataFrame, a row a run; columns as in the documentation of the tables.
+    timesteps : DataFrame, a row a run and time step; read when first asked for.
+    """
+
+    def __init__(self, store: Store, runs: pd.DataFrame, *, whole: bool = True):
+        self._store = store
+        self._whole = whole
+        self.folder = store.folder
+        self.runs = runs
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The folder's manifest."""
+        return self._store.manifest()
+
+    @property
+    def parameters(self) -> list[str]:
+        """The columns of `runs` that are parameters of the grid."""
+        return [key for key in self.manifest["grid"] if key in self.runs]
+
+    @cached_property
+    def timesteps(self) -> pd.DataFrame:
+        """Gradient norms at each time step of the chosen runs, in the runs' order."""
+        wanted = None if self._whole else ds.field("run_id").isin(pa.array(self.runs["run_id"].astype(str)))
+        table = ds.dataset(self._store.timesteps_files(), format="parquet").to_table(filter=wanted)
+        rank = pd.Series(np.arange(len(self.runs)), index=self.runs["run_id"].astype(str))
+        frame = table.to_pandas()
+        frame["run_id"] = frame["run_id"].cat.set_categories(rank.index)
+        frame = frame[frame["run_id"].notna()]
+        return frame.sort_values(["run_id", "t"], kind="stable", ignore_index=True)
+
+    def select(self, **values: Any) -> Results:
+        """The results of the runs whose parameters have these values; a list or tuple means any of its members.
+
+        Numbers match to 9 digits. Raises InputError for a column that is not there or a value that none has.
+
+        Examples
+        --------
+        `results.select(spectral_radius=1.1, truncation="full").timesteps`
+        """
+        chosen = np.ones(len(self.runs), bool)
+        for name, value in values.items():
+            if name not in self.runs:
+                raise unknown("column", name, self.runs.columns, where="select")
+            column = self.runs[name]
+            matches = [_equal(column, one) for one in (value if isinstance(value, list | tuple) else [value])]
+            if not np.any(matches):
+                present = ", ".join(map(str, pd.unique(column)[:30]))
+                raise InputError(f"no run has {name} = {value!r}", where="select", allowed=present)
+            chosen &= np.any(matches, axis=0)
+        return Results(self._store, self.runs[chosen].reset_index(drop=True), whole=False)
+
+
+def load(folder: str | Path) -> Results:
+    """The results in a sweep's folder.
+
+    Parameters
+    ----------
+    folder : where `gradscope sweep` or `gs.sweep` wrote them.
+
+    Raises
+    ------
+    InputError : no sweep there, or none of its runs is finished.
+
+    Examples
+    --------
+    `gs.load("reports/spectral-radius").runs`
+    """
+    store = Store(Path(folder))
+    store.manifest()
+    runs = store.runs().to_pandas() if store.done() else pd.DataFrame()
+    if runs.empty:
+        raise InputError("none of the sweep's runs is finished", where=str(folder), hint="run the sweep again")
+    texts = [
+        name for name in runs.columns if runs[name].dtype == object or isinstance(runs[name].dtype, pd.StringDtype)
+    ]
+    return Results(store, runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")))
+
+
+def _equal(column: pd.Series, value: Any) -> Any:
+    if pd.api.types.is_numeric_dtype(column) and not isinstance(value, str):
+        return np.isclose(column.to_numpy(np.float64), value, rtol=1e-9, atol=0.0)
+    return (column.astype(str) == str(value)).to_numpy()

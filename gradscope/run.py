@@ -1,0 +1,133 @@
+"""Run a sweep: plan -> measure -> append. The one file that sees both the engine's side and the store's."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from gradscope import __version__, experiment, plan, store
+from gradscope.engine import Measured, measure
+from gradscope.errors import InputError
+from gradscope.results import Results, load
+from gradscope.runs import NUMERICS_VERSION
+
+Progress = Callable[[int, int], None]  # (runs done, runs in all)
+
+
+def sweep(
+    experiment_name: str | Path = "spectral-radius",
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Results:
+    """Run a sweep and return its results. What is already in the folder is not run again.
+
+    Parameters
+    ----------
+    experiment_name : a shipped experiment, or a TOML file.
+    out : the folder for the results; `reports/NAME` if not given.
+    overrides : key -> value, list or range, on top of the experiment's.
+    jobs : worker processes, each with one BLAS thread; the number of cores if not given.
+    executor : any `concurrent.futures.Executor` to use instead of own processes.
+    progress : called with the number of runs done and of all runs, after each batch.
+    command : how the sweep was started, for the report.
+
+    Raises
+    ------
+    InputError : anything in the experiment that cannot be, or a folder that cannot be used.
+
+    Notes
+    -----
+    The tables do not depend on the number of workers, on the order in which they finish, or on interruptions.
+
+    Examples
+    --------
+    `gs.sweep("spectral-radius", out="reports/small", overrides={"seeds": 2, "seq_len": 50}, jobs=2)`
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"{jobs}", where="jobs", allowed="a whole number >= 1")
+    resolved = experiment.read(experiment_name, overrides)
+    runs = resolved.runs
+    folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
+    todo = plan.batches(runs, finished=folder.done())
+    manifest = _manifest(resolved, command)
+    if todo:
+        folder.write_manifest(manifest | {"finished": None})
+        done = len(runs) - sum(len(batch.runs) for batch in todo)
+        with executor or _processes(jobs or os.cpu_count() or 1, len(todo)) as workers:
+            for batch, measured in _measure_all(workers, todo):
+                folder.append(batch.key, measured)
+                done += len(batch.runs)
+                if progress:
+                    progress(done, len(runs))
+        folder.finish(runs)
+        folder.write_manifest(manifest | {"finished": _now()})
+    return load(folder.folder)
+
+
+def _measure_all(workers: Executor, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, list[Measured]]]:
+    """Measure batches on the workers, a few ahead of what is taken, and yield them as they finish."""
+    waiting = iter(batches)
+    running: dict[Future[list[Measured]], plan.Batch] = {}
+    try:
+        while True:
+            while len(running) < 64 and (batch := next(waiting, None)):
+                running[workers.submit(measure_alone, batch.runs)] = batch
+            if not running:
+                return
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield running.pop(future), future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def measure_alone(runs: Sequence[Any]) -> list[Measured]:
+    """Measure a batch on one BLAS thread: the matrices are too small for more, and results must not depend on it."""
+    with threadpool_limits(1):
+        return measure(runs)
+
+
+def _processes(jobs: int, batches: int) -> Executor:
+    # Spawned, not forked: a fork copies whatever threads hold at that moment.
+    # Ctrl-C is the driver's affair: it stops handing out work and lets the workers finish what they hold.
+    return ProcessPoolExecutor(
+        min(jobs, batches),
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+def _manifest(resolved: experiment.Sweep, command: str) -> dict[str, Any]:
+    packages = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
+    return {
+        "name": resolved.name,
+        "hash": resolved.hash,
+        "runs": len(resolved.runs),
+        "grid": {key: list(values) for key, values in resolved.grid.items()},
+        "data": resolved.records,
+        "command": command,
+        "started": _now(),
+        "versions": {"gradscope": __version__, "numerics": NUMERICS_VERSION, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+        "platform": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,132 @@
+"""A sweep's folder: shards while it runs, tables when it is done, and a manifest that says what they are.
+
+Every file appears whole or not at all: it is written beside its place and moved there. A batch's shard is its timesteps
+under `timesteps/` and its runs under `shards/`, the latter moved last: it is what makes the batch count as done. When
+all are there the runs become one `runs.parquet`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradscope.engine import Measured
+from gradscope.errors import GradscopeError, InputError
+from gradscope.records import in_order, runs_table, timesteps_table
+from gradscope.runs import Run
+
+MANIFEST, RUNS, TIMESTEPS, SHARDS = "manifest.json", "runs.parquet", "timesteps", "shards"
+
+
+class Store:
+    """The folder of one sweep. Made by `create` (for writing) or `open_store` (for reading)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def manifest(self) -> dict[str, Any]:
+        """What the folder's sweep is; InputError if there is none."""
+        try:
+            content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError("holds no sweep", where=str(self.folder), hint="run gradscope sweep first") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be read: {error}", where=str(self.folder / MANIFEST)) from None
+        return content
+
+    def write_manifest(self, content: dict[str, Any]) -> None:
+        """Replace the manifest."""
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_whole(self.folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def done(self) -> set[str]:
+        """Ids of the runs that are finished."""
+        return {run_id for table in self._run_tables(["run_id"]) for run_id in table["run_id"].to_pylist()}
+
+    def append(self, key: str, measured: Sequence[Measured]) -> None:
+        """Add the runs of one finished batch."""
+        self._write(TIMESTEPS, key, timesteps_table(measured))
+        self._write(SHARDS, key, runs_table(measured))
+
+    def finish(self, runs: Sequence[Run]) -> None:
+        """Merge the shards' runs into the final table, in the order of the grid."""
+        tables = list(self._run_tables())
+        table = in_order(pa.concat_tables(tables, promote_options="permissive"), runs)
+        write_whole(self.folder / RUNS, lambda path: pq.write_table(table, path, compression="zstd"))
+        for shard in self._shards():
+            shard.unlink()
+
+    def runs(self) -> pa.Table:
+        """The runs that are finished, in the order of the grid once the sweep is."""
+        return pa.concat_tables(self._run_tables(), promote_options="permissive")
+
+    def timesteps_files(self) -> list[str]:
+        """Paths of the files of the timesteps dataset."""
+        return sorted(map(str, (self.folder / TIMESTEPS).glob("*.parquet")))
+
+    def _shards(self) -> list[Path]:
+        return sorted((self.folder / SHARDS).glob("*.parquet"))
+
+    def _run_tables(self, columns: list[str] | None = None) -> Iterable[pa.Table]:
+        merged = self.folder / RUNS
+        for path in [*([merged] if merged.exists() else []), *self._shards()]:
+            try:
+                yield pq.read_table(path, columns=columns)
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(f"cannot be read: {error}", where=str(path)) from None
+
+    def _write(self, kind: str, key: str, table: pa.Table) -> None:
+        path = self.folder / kind / f"{key}.parquet"
+        write_whole(path, lambda place: pq.write_table(table, place, compression="zstd"))
+
+
+def create(folder: Path, name: str, run_ids: set[str]) -> Store:
+    """The folder for a sweep of these runs: a new one, or one that holds a part of them.
+
+    Raises InputError if it cannot be written, or holds anything else.
+    """
+    store = Store(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"output folder cannot be written: {error.strerror}", where=str(folder)) from None
+    if (folder / MANIFEST).exists():
+        strangers = store.done() - run_ids
+        if strangers:
+            held = store.manifest()
+            raise InputError(
+                f"output folder holds another sweep ({held.get('name')}, {held.get('hash')}): "
+                f"{len(strangers)} of its runs are not in this one ({name})",
+                where=str(folder),
+                hint="choose another folder with -o, or remove this one",
+            )
+    elif any(folder.iterdir()):
+        raise InputError(
+            "output folder is not empty and holds no sweep", where=str(folder), hint="choose another folder with -o"
+        )
+    for part in (TIMESTEPS, SHARDS):
+        (folder / part).mkdir(exist_ok=True)
+    return store
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write` with a temporary path beside `path`, then move the file into place: whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise GradscopeError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""`series`: the next value of a real series, from a file or from the stock prices in matplotlib's sample data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradscope.sources import Source
+from gradscope.sources import series as read_series
+from gradscope.streams import stream
+from gradscope.task import Sequences, excerpts, longest_excerpt
+
+
+@dataclass(frozen=True)
+class Series:
+    """x_t = v_{s+t}, y_t = v_{s+t+1} for the normalised series v, with random starts s in its first half.
+
+    Parameters
+    ----------
+    file : CSV, Parquet or .npy; the daily stock prices in matplotlib's sample data if not given.
+    column : which column of the file.
+    """
+
+    file: str = ""
+    column: str = ""
+
+    losses = ("mse",)
+    sizes = (1, 1)
+    input_power = 1.0
+
+    @property
+    def source(self) -> Source:
+        """The data."""
+        return read_series(self.file, self.column)
+
+    @property
+    def longest(self) -> float:
+        """Half of the series."""
+        return longest_excerpt(self.source.values)
+
+    def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:  # noqa: ARG002
+        """Windows of the series."""
+        windows = excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size)
+        return Sequences(windows[:-1, :, None], windows[1:, :, None])
+
+    def record(self) -> dict[str, Any]:
+        """The file and its normalisation."""
+        return self.source.record

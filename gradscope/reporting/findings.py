@@ -39,10 +39,8 @@ def _boundary(results: Results) -> Iterator[Finding]:
             text += f" (95 % interval over {radius.seeds} seeds)." if radius.seeds > 1 else "."
         elif outcome == "mixed":
             top = own[own["spectral_radius"] == high]
-            text = (
-                f"gradients vanish in every seed below spectral radius {radius.value:.3g}; above it seeds differ, and at "
-                f"{high:g} they grow in {int((top['rate'] >= 0).sum())} of {len(top)}."
-            )
+            text = f"at spectral radius {high:g} gradients grow in {int((top['rate'] >= 0).sum())} of {len(top)} seeds"
+            text += f"; below {radius.value:.3g} they vanish in every seed." if radius.value > low else "."
         else:
             what = "vanish" if outcome == "vanishing" else "explode"
             text = f"gradients {what} at every spectral radius swept, {low:g} to {high:g}."
@@ -97,9 +95,8 @@ def _caveats(results: Results) -> Iterator[Finding]:
         yield Finding("One seed: nothing here says how much another draw would differ.")
     failed = results.runs[results.runs["status"] != "ok"]
     if len(failed):
-        yield Finding(
-            f"{len(failed)} of {len(results.runs)} runs left float64's range on the way forward: no gradient."
-        )
+        text = f"{len(failed):,} of {len(results.runs):,} runs left float64's range on the way forward: no gradient."
+        yield Finding(text)
 
 
 def _about(panel: str, text: str) -> str:

@@ -259,6 +259,15 @@ def test_injection_beyond_float64_is_exact(readout, target):
     assert_exact(params, np.zeros((6, 1, 1)), np.full((6, 1, 1), target), "tanh", [6])
 
 
+def test_component_far_below_the_others_counts_once_they_have_died():
+    # Two relu units apart, factors 2 and 1/2; the first is off up to step 5, so that the second alone reaches step 1.
+    T = 700
+    params = {"W_xh": np.eye(2), "W_hh": np.diag([2.0, 0.5]), "b_h": np.zeros(2), "W_hy": np.ones((1, 2)), "b_y": np.zeros(1)}
+    x = np.zeros((T, 1, 2))
+    x[0, 0, 1], x[5, 0, 0] = 1.0, 1e-300
+    assert_exact(params, x, np.ones((T, 1, 1)), "relu", [T])
+
+
 # --- states that leave float64's range, or nearly --------------------------------------------------------------------
 
 

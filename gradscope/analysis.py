@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         if not np.isfinite(self.half_width):
-            return f"{self.value:.3g} (one seed, no interval)"
+            return f"{self.value:.3g}"
         digits = max(0, 1 - int(np.floor(np.log10(max(self.half_width, 1e-12)))))
         return f"{self.value:.{min(digits, 4)}f} ± {self.half_width:.{min(digits, 4)}f}"
 

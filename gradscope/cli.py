@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Entry point: run a command; errors become one line and exit status 2, Ctrl-C becomes 130."""
+    """Run a command; an error becomes one line and exit status 2 (bad input) or 1, Ctrl-C becomes 130."""
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gradscope"
+        click.echo(f"error: {error.format_message()} (see {command} --help)", err=True)
         status = 2
     except GradscopeError as error:
         click.echo(f"error: {error}", err=True)
-        status = 2
+        status = 2 if isinstance(error, InputError) else 1
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; the same command goes on from here", err=True)
         status = 130

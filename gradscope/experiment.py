@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -46,6 +46,7 @@ BASE: dict[str, tuple[Any, Any]] = {
     "seed": (Annotated[int, Meta(ge=0)], 0),
 }
 FAMILIES = {"cell": cells.FAMILY, "task": tasks.FAMILY}  # keys whose choice brings options of its own
+SIZES = ("input_size", "output_size")  # decided by the task; an option only of tasks that leave it open
 CANONICAL = {  # keys whose values are checked and rewritten, so that one thing has one spelling
     "ensemble": lambda spec: plugins.spec_of(plugins.parse(ensembles.FAMILY, spec)),
     "truncation": lambda spec: plugins.spec_of(truncations.truncation(spec)),
@@ -90,7 +91,11 @@ def read(experiment: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     path = _locate(experiment)
     given, places = _parse(path)
-    for key, value in (overrides or {}).items():
+    overrides = dict(overrides or {})
+    if overrides.keys() & FAMILIES.keys():
+        # Another cell or task than the file's: the options that the file has for its own no longer apply.
+        given = {key: value for key, value in given.items() if key not in _options_anywhere()}
+    for key, value in overrides.items():
         given[key], places[key] = value, f"--set {key}"
     name = given.pop("name", path.stem)
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
@@ -112,6 +117,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     known = BASE | {
         k: field for chosen in plugged.values() for plugin in chosen.values() for k, field in _fields(plugin)
     }
+    fixed = {size: values.pop(size) for size in SIZES if size in values and size not in known}
     for key in values:
         if key not in (known.keys() | {"seeds"}) - {"seed"}:
             raise _not_a_key(key, known, at[key])
@@ -124,7 +130,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     }
     for key, canonical in CANONICAL.items():
         grid[key] = _distinct([_at(at[key], canonical, value) for value in grid[key]], at[key])
-    records = dict(_check_tasks(grid, plugged["task"], at))
+    records = dict(_check_tasks(grid, plugged["task"], fixed, at))
     _check_cells(grid, plugged["cell"], at)
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
         _at(at["loss_steps"], select_steps, loss_steps, seq_len)
@@ -209,15 +215,18 @@ def _fields(plugin: type) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _not_a_key(key: str, known: Mapping[str, Any], where: str) -> InputError:
-    everywhere = {
+    if key in _options_anywhere():
+        return InputError("is an option of none of the cells and tasks chosen", where=where, hint="remove it")
+    return unknown("key", key, ({*known} - {"seed"}) | _options_anywhere() | {"name", "seeds"}, where=where)
+
+
+def _options_anywhere() -> set[str]:
+    return {
         option
         for family in FAMILIES.values()
         for name in plugins.names(family)
         for option, _ in _fields(plugins.find(family, name))
     }
-    if key in everywhere:
-        return InputError("is an option of none of the cells and tasks chosen", where=where)
-    return unknown("key", key, ({*known} - {"seed"}) | everywhere | {"name", "seeds"}, where=where)
 
 
 def _seeds(given: Any, where: str) -> list[Any]:
@@ -251,13 +260,21 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     try:
         converted = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        expected = str(error).removeprefix("Expected ").split(", got ")[0].replace("`", "")
-        raise InputError(f"{value!r}", where=where, allowed=expected) from None
+        raise InputError(f"{value!r}", where=where, allowed=_expected(error, kind)) from None
     if isinstance(converted, float) and not np.isfinite(converted):
         raise InputError(f"{value!r} is not finite", where=where, allowed="a finite number")
     if kind is BASE["loss_steps"][0]:
         return ",".join(map(str, sorted(converted))) if isinstance(converted, list) else str(converted)
     return converted
+
+
+def _expected(error: msgspec.ValidationError, kind: Any) -> str:
+    """What a type allows, in a user's words."""
+    words = {"int": "a whole number", "float": "a number", "str": "text", "array": "a list", " | ": " or "}
+    found = re.match("Expected (.*?)(, got .*)?$", str(error))
+    if not found:  # a text that is none of those that a Literal lists
+        return " or ".join(repr(choice) for part in get_args(kind) for choice in get_args(part))
+    return re.sub(r"\b(int|float|str|array)\b| \| ", lambda word: words[word[0]], found[1].replace("`", ""))
 
 
 class _Range(msgspec.Struct, forbid_unknown_fields=True):
@@ -294,9 +311,12 @@ def _check_cells(grid: Mapping[str, tuple[Any, ...]], chosen: Mapping[str, type]
 
 
 def _check_tasks(
-    grid: dict[str, tuple[Any, ...]], chosen: Mapping[str, type], at: _Places
+    grid: dict[str, tuple[Any, ...]], chosen: Mapping[str, type], fixed: Mapping[str, Any], at: _Places
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Make every task, read its data, and hold losses and lengths against it; yield task -> record of its data."""
+    """Make every task, read its data, and hold losses, lengths and sizes against it; yield task, record of its data.
+
+    `fixed` holds the sizes that were given although every task that is chosen has its own: they must be those.
+    """
     for name, plugin in chosen.items():
         for options in _choices(grid, plugin):
             try:
@@ -304,6 +324,11 @@ def _check_tasks(
                 record = task.record()
             except InputError as error:
                 raise error.at(at[error.where or "task"]) from None
+            for key, size in zip(SIZES, task.sizes, strict=True):
+                if fixed.get(key, size) != size:
+                    raise InputError(
+                        f"{fixed[key]!r}, but task {name} has {size}", where=at[key], hint="remove the key"
+                    )
             for loss in grid["loss"]:
                 if loss not in (None, *task.losses):
                     raise unknown(f"loss for task {name}", loss, task.losses, where=at["loss"])
@@ -336,6 +361,6 @@ def _complete(point: Mapping[str, Any]) -> dict[str, Any]:
     own = {key for name, family in FAMILIES.items() for key, _ in _fields(plugins.find(family, point[name]))}
     options = {key: value for key, value in point.items() if key in own}
     task = Run({"task": point["task"], **options}).task()
-    sizes = dict(zip(("input_size", "output_size"), task.sizes, strict=True))
+    sizes = dict(zip(SIZES, task.sizes, strict=True))
     data = {"data": task.record()["sha256"][:16]} if "sha256" in task.record() else {}
     return {"loss": point["loss"] or task.losses[0], **options, **sizes, **data}

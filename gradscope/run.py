@@ -8,6 +8,7 @@ import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,10 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from gradscope import __version__, experiment, plan, store
 from gradscope.engine import Measured, measure
-from gradscope.errors import InputError
+from gradscope.errors import GradscopeError, InputError
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 
+AHEAD = 64  # batches handed out before they are waited for: enough for many workers, few enough to hold
 Progress = Callable[[int, int], None]  # (runs done, runs in all)
 
 
@@ -40,7 +42,7 @@ def sweep(
     experiment_name : a shipped experiment, or a TOML file.
     out : the folder for the results; `reports/NAME` if not given.
     overrides : key -> value, list or range, on top of the experiment's.
-    jobs : worker processes, each with one BLAS thread; the number of cores if not given.
+    jobs : worker processes, each with one BLAS thread; the number of cores if not given. With 1, no process is started.
     executor : any `concurrent.futures.Executor` to use instead of own processes.
     progress : called with the number of runs done and of all runs, after each batch.
     command : how the sweep was started, for the report.
@@ -67,7 +69,7 @@ def sweep(
     if todo:
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
-        with executor or _processes(jobs or os.cpu_count() or 1, len(todo)) as workers:
+        with executor or _own_executor(min(jobs or os.cpu_count() or 1, len(todo))) as workers:
             for batch, measured in _measure_all(workers, todo):
                 folder.append(batch.key, measured)
                 done += len(batch.runs)
@@ -84,13 +86,18 @@ def _measure_all(workers: Executor, batches: Sequence[plan.Batch]) -> Iterator[t
     running: dict[Future[list[Measured]], plan.Batch] = {}
     try:
         while True:
-            while len(running) < 64 and (batch := next(waiting, None)):
+            while len(running) < getattr(workers, "ahead", AHEAD) and (batch := next(waiting, None)):
                 running[workers.submit(measure_alone, batch.runs)] = batch
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield running.pop(future), future.result()
+    except BrokenProcessPool:
+        raise GradscopeError(
+            "a worker process died; what is finished is saved, and the same call goes on from there. A script must "
+            'call gradscope.sweep under `if __name__ == "__main__":`, or with jobs=1'
+        ) from None
     finally:
         for future in running:
             future.cancel()
@@ -102,14 +109,27 @@ def measure_alone(runs: Sequence[Any]) -> list[Measured]:
         return measure(runs)
 
 
-def _processes(jobs: int, batches: int) -> Executor:
-    # Spawned, not forked: a fork copies whatever threads hold at that moment.
-    # Ctrl-C is the driver's affair: it stops handing out work and lets the workers finish what they hold.
+class _Inline(Executor):
+    """Runs each call where it is submitted: one job needs no process of its own."""
+
+    ahead = 1
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # handed on by the future, as by any executor
+            future.set_exception(error)
+        return future
+
+
+def _own_executor(jobs: int) -> Executor:
+    if jobs == 1:
+        return _Inline()
+    # Spawned, not forked: a fork copies whatever threads hold at that moment. Ctrl-C is the driver's affair: it stops
+    # handing out work and lets the workers finish what they hold.
     return ProcessPoolExecutor(
-        min(jobs, batches),
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        jobs, mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )
 
 

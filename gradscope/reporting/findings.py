@@ -44,19 +44,18 @@ def _boundary(results: Results) -> Iterator[Finding]:
         else:
             what = "vanish" if outcome == "vanishing" else "explode"
             text = f"gradients {what} at every spectral radius swept, {low:g} to {high:g}."
-        yield Finding(_about(panel, text), "radius-lag-map")
-        yield from _half_life(panel, own)
+        yield Finding(_about(panel, text + _half_life(own)), "radius-lag-map")
 
 
-def _half_life(panel: str, rates: pd.DataFrame) -> Iterator[Finding]:
-    """The half-life at the radius nearest 0.9, where gradients decay there in every seed."""
+def _half_life(rates: pd.DataFrame) -> str:
+    """A sentence on the half-life at the radius nearest 0.9, if gradients decay there in every seed."""
     radii = rates["spectral_radius"].unique()
     radius = radii[np.abs(radii - 0.9).argmin()]
     decay = rates.loc[rates["spectral_radius"] == radius, "rate"]
-    if (decay < 0).all():
-        half_lives = analysis.estimate(list(np.log(2.0) / -decay))
-        text = f"at spectral radius {radius:g} the gradient halves every {half_lives} steps."
-        yield Finding(_about(panel, text), "gradient-vs-lag")
+    if not (decay < 0).all():
+        return ""
+    half_life = analysis.estimate(list(np.log(2.0) / -decay))
+    return f" At spectral radius {radius:g} the gradient halves every {half_life} steps."
 
 
 def _reach(results: Results) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from gradscope import __version__, experiment, plan, store
 from gradscope.engine import Measured, measure
 from gradscope.errors import GradscopeError, InputError
+from gradscope.grid import Sweep
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 
@@ -133,14 +134,14 @@ def _own_executor(jobs: int) -> Executor:
     )
 
 
-def _manifest(resolved: experiment.Sweep, command: str) -> dict[str, Any]:
+def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:
     packages = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
     return {
         "name": resolved.name,
         "hash": resolved.hash,
         "runs": len(resolved.runs),
         "grid": {key: list(values) for key, values in resolved.grid.items()},
-        "data": resolved.records,
+        "data": resolved.data,
         "command": command,
         "started": _now(),
         "versions": {"gradscope": __version__, "numerics": NUMERICS_VERSION, "python": platform.python_version()}

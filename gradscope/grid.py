@@ -1,0 +1,231 @@
+"""The grid of a sweep: every key checked and completed with its default, and the runs that are its product.
+
+What may be swept: the keys of `BASE`, and the options (dataclass fields) of the cells and tasks that are chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_type_hints
+
+from gradscope import cells, ensembles, plugins, tasks, truncations
+from gradscope.errors import InputError, unknown
+from gradscope.gradients import REDUCTIONS
+from gradscope.losses import LOSSES, select_steps
+from gradscope.runs import Run, digest
+from gradscope.values import NotNegative, Seed, Size, Steps, distinct, seeds_of, values_of
+
+# The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
+BASE: dict[str, tuple[Any, Any]] = {
+    "cell": (str, "elman"),
+    "ensemble": (str, "gaussian"),
+    "hidden_size": (Size, 64),
+    "spectral_radius": (NotNegative, 1.0),
+    "seq_len": (Size, 100),
+    "truncation": (str, "full"),
+    "task": (str, "noise"),
+    "input_scale": (NotNegative, 0.1),
+    "loss": (str, None),
+    "loss_steps": (Steps, "last"),
+    "reduction": (str, "mean"),
+    "batch_size": (Size, 16),
+    "seed": (Seed, 0),
+}
+FAMILIES = {"cell": cells.FAMILY, "task": tasks.FAMILY}  # keys whose choice brings options of its own
+SIZES = ("input_size", "output_size")  # decided by the task; an option only of tasks that leave it open
+CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one thing one spelling
+    "ensemble": lambda spec: plugins.spec_of(plugins.parse(ensembles.FAMILY, spec)),
+    "truncation": lambda spec: plugins.spec_of(truncations.truncation(spec)),
+    "reduction": lambda name: _one_of("reduction", name, REDUCTIONS),
+    "loss": lambda name: name and _one_of("loss", name, LOSSES),
+    "loss_steps": lambda steps: ",".join(map(str, sorted(steps))) if isinstance(steps, list) else str(steps),
+}
+
+Grid = Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as resolved.
+
+    Attributes
+    ----------
+    name : of the experiment.
+    grid : key -> its values in canonical form; the runs are their product.
+    data : task -> what its data are and how they were normalised.
+    """
+
+    name: str
+    grid: Grid
+    data: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The grid, in the order of its keys, without duplicates; runs hold only the options that apply to them."""
+        return tuple(_product(self.grid))
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name this grid."""
+        return digest([run.run_id for run in self.runs])
+
+
+def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Sweep:
+    """Check every value of `given` (key -> value, list or range) and complete it with the defaults.
+
+    `places` says where each key stands, for the errors.
+
+    >>> sweep = resolve("small", {"spectral_radius": {"start": 0.5, "stop": 1.5, "num": 3}, "seeds": 2})
+    >>> len(sweep.runs)
+    6
+    """
+    at = _Places(places or {})
+    values = dict(given)
+    chosen = {
+        key: {name: _find(key, name, at) for name in values_of(values.get(key, BASE[key][1]), str, at[key])}
+        for key in FAMILIES
+    }
+    known = BASE | dict(
+        field for plugins in chosen.values() for plugin in plugins.values() for field in _fields(plugin)
+    )
+    fixed = {size: values.pop(size) for size in SIZES if size in values and size not in known}
+    for key in values:
+        if key not in (known.keys() | {"seeds"}) - {"seed"}:
+            raise _not_a_key(key, known, at[key])
+    if "seeds" in values:
+        values["seed"], at["seed"] = seeds_of(values.pop("seeds"), at["seeds"]), at["seeds"]
+    grid = {
+        key: values_of(values[key], kind, at[key]) if key in values else (default,)
+        for key, (kind, default) in known.items()
+    }
+    for key, canonical in CANONICAL.items():
+        with at.errors(key):
+            grid[key] = distinct([canonical(value) for value in grid[key]], at[key])
+    _check_cells(grid, chosen["cell"], at)
+    data = dict(_check_tasks(grid, chosen["task"], fixed, at))
+    for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
+        with at.errors("loss_steps"):
+            select_steps(loss_steps, seq_len)
+    return Sweep(name, grid, data)
+
+
+def options_anywhere() -> set[str]:
+    """The options of all cells and tasks that there are."""
+    return {
+        option
+        for key, family in FAMILIES.items()
+        for name in plugins.names(family)
+        for option, _ in _fields(plugins.find(family, name))
+    }
+
+
+class _Places(dict[str, str]):
+    """Where each key stands; a key that nobody wrote stands under its own name."""
+
+    def __missing__(self, key: str) -> str:
+        return key
+
+    @contextmanager
+    def errors(self, key: str) -> Iterator[None]:
+        """Errors that name a parameter, or none, are said to stand where that parameter, or `key`, was written."""
+        try:
+            yield
+        except InputError as error:
+            raise error.at(self[error.where or key]) from None
+
+
+def _find(key: str, name: str, at: _Places) -> type:
+    with at.errors(key):
+        found: type = plugins.find(FAMILIES[key], name)
+    return found
+
+
+def _fields(plugin: type) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Key and (type, default) of a plug-in's options; sizes, which have no default, are not options."""
+    types = get_type_hints(plugin)
+    for field in dataclasses.fields(plugin):
+        if field.default is not dataclasses.MISSING:
+            yield field.name, (types[field.name], field.default)
+
+
+def _not_a_key(key: str, known: Mapping[str, Any], where: str) -> InputError:
+    if key in options_anywhere():
+        return InputError("is an option of none of the cells and tasks chosen", where=where, hint="remove it")
+    return unknown("key", key, ({*known} - {"seed"}) | options_anywhere() | {"name", "seeds"}, where=where)
+
+
+def _one_of(kind: str, name: str, choices: Iterable[str]) -> str:
+    if name not in choices:
+        raise unknown(kind, name, choices)
+    return name
+
+
+def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
+    """Every combination of a plug-in's options in the grid."""
+    keys = [key for key, _ in _fields(plugin)]
+    for values in itertools.product(*(grid[key] for key in keys)):
+        yield dict(zip(keys, values, strict=True))
+
+
+def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
+    sizes = {"hidden_size": 1, "input_size": 1, "output_size": 1}
+    for name, plugin in chosen.items():
+        for options in _choices(grid, plugin):
+            with at.errors("cell"):
+                cells.cell(name, **sizes, **options)
+
+
+def _check_tasks(
+    grid: Grid, chosen: Mapping[str, type], fixed: Mapping[str, Any], at: _Places
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Make every task, read its data, and hold losses, lengths and sizes against it; yield task and its data's record.
+
+    `fixed` holds the sizes that were given although every task that is chosen has its own: they must be those.
+    """
+    longest = max(grid["seq_len"])
+    for name, plugin in chosen.items():
+        for options in _choices(grid, plugin):
+            with at.errors("task"):
+                task = tasks.task(name, **options)
+                record = task.record()
+            for key, size in zip(SIZES, task.sizes, strict=True):
+                if fixed.get(key, size) != size:
+                    what = f"{fixed[key]!r}, but task {name} has {size}"
+                    raise InputError(what, where=at[key], hint="remove the key")
+            for loss in grid["loss"]:
+                if loss not in (None, *task.losses):
+                    raise unknown(f"loss for task {name}", loss, task.losses, where=at["loss"])
+            if longest > task.longest:
+                what = f"{longest} steps are more than task {name} has data for"
+                raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")
+            yield " ".join(filter(None, [name, record.get("file"), record.get("column")])), record
+
+
+def _product(grid: Grid) -> Iterator[Run]:
+    """The runs of a grid; each holds only the options that apply to it, so that none stands there twice."""
+    completed: dict[tuple[Any, ...], dict[str, Any]] = {}
+    seen = set()
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        choice = tuple(value for key, value in point.items() if key in FAMILIES or key not in BASE or key == "loss")
+        if choice not in completed:
+            completed[choice] = _complete(point)
+        run = Run({key: value for key, value in point.items() if key in BASE} | completed[choice])
+        if run.run_id not in seen:
+            seen.add(run.run_id)
+            yield run
+
+
+def _complete(point: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cell and the task of a grid point add to its run: their options, the sizes, the loss, the data."""
+    own = {key for name, family in FAMILIES.items() for key, _ in _fields(plugins.find(family, point[name]))}
+    options = {key: value for key, value in point.items() if key in own}
+    task = Run({"task": point["task"], **options}).task()
+    sizes = dict(zip(SIZES, task.sizes, strict=True))
+    data = {"data": task.record()["sha256"][:16]} if "sha256" in task.record() else {}
+    return {"loss": point["loss"] or task.losses[0], **options, **sizes, **data}

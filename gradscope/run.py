@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from gradscope import __version__, experiment, plan, store
+from gradscope import experiment, plan, store
 from gradscope.engine import Measured, measure
 from gradscope.errors import GradscopeError, InputError
 from gradscope.grid import Sweep
@@ -65,12 +66,12 @@ def sweep(
     resolved = experiment.read(experiment_name, overrides)
     runs = resolved.runs
     folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
-    todo = plan.batches(runs, finished=folder.done())
-    manifest = _manifest(resolved, command)
-    if todo:
+    if not folder.holds(resolved.hash):
+        todo = plan.batches(runs, finished=folder.done())
+        manifest = _manifest(resolved, command)
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
-        with executor or _own_executor(min(jobs or os.cpu_count() or 1, len(todo))) as workers:
+        with nullcontext(executor) if executor else _own_executor(jobs or os.cpu_count() or 1, len(todo)) as workers:
             for batch, measured in _measure_all(workers, todo):
                 folder.append(batch.key, measured)
                 done += len(batch.runs)
@@ -124,18 +125,21 @@ class _Inline(Executor):
         return future
 
 
-def _own_executor(jobs: int) -> Executor:
-    if jobs == 1:
+def _own_executor(jobs: int, batches: int) -> Executor:
+    if min(jobs, batches) <= 1:
         return _Inline()
     # Spawned, not forked: a fork copies whatever threads hold at that moment. Ctrl-C is the driver's affair: it stops
     # handing out work and lets the workers finish what they hold.
     return ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+        min(jobs, batches),
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
     )
 
 
 def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:
-    packages = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
+    packages = ("gradscope", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
     return {
         "name": resolved.name,
         "hash": resolved.hash,
@@ -144,8 +148,8 @@ def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:
         "data": resolved.data,
         "command": command,
         "started": _now(),
-        "versions": {"gradscope": __version__, "numerics": NUMERICS_VERSION, "python": platform.python_version()}
-        | {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in packages}
+        | {"numerics": NUMERICS_VERSION, "python": platform.python_version()},
         "platform": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
 

@@ -8,9 +8,8 @@ all are there the runs become one `runs.parquet`.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradscope.engine import Measured
-from gradscope.errors import GradscopeError, InputError
+from gradscope.errors import InputError
+from gradscope.files import write_whole
 from gradscope.records import in_order, runs_table, timesteps_table
 from gradscope.runs import Run
 
@@ -26,7 +26,7 @@ MANIFEST, RUNS, TIMESTEPS, SHARDS = "manifest.json", "runs.parquet", "timesteps"
 
 
 class Store:
-    """The folder of one sweep. Made by `create` (for writing) or `open_store` (for reading)."""
+    """The folder of one sweep; `create` makes one that can be written."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -41,13 +41,20 @@ class Store:
             raise InputError(f"cannot be read: {error}", where=str(self.folder / MANIFEST)) from None
         return content
 
+    def holds(self, sweep_hash: str) -> bool:
+        """Whether the folder's sweep is the one of that hash, and finished."""
+        if not (self.folder / MANIFEST).exists():
+            return False
+        manifest = self.manifest()
+        return manifest.get("hash") == sweep_hash and bool(manifest.get("finished")) and not self._shards()
+
     def write_manifest(self, content: dict[str, Any]) -> None:
         """Replace the manifest."""
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_whole(self.folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
     def done(self) -> set[str]:
-        """Ids of the runs that are finished."""
+        """Ids of the runs that have been measured."""
         return {run_id for table in self._run_tables(["run_id"]) for run_id in table["run_id"].to_pylist()}
 
     def append(self, key: str, measured: Sequence[Measured]) -> None:
@@ -57,15 +64,16 @@ class Store:
 
     def finish(self, runs: Sequence[Run]) -> None:
         """Merge the shards' runs into the final table, in the order of the grid."""
-        tables = list(self._run_tables())
-        table = in_order(pa.concat_tables(tables, promote_options="permissive"), runs)
+        table = in_order(self.runs(), runs)
         write_whole(self.folder / RUNS, lambda path: pq.write_table(table, path, compression="zstd"))
         for shard in self._shards():
             shard.unlink()
 
     def runs(self) -> pa.Table:
         """The runs that are finished, in the order of the grid once the sweep is."""
-        return pa.concat_tables(self._run_tables(), promote_options="permissive")
+        table = pa.concat_tables(self._run_tables(), promote_options="permissive")
+        # Whoever is stopped between merging and removing the shards leaves runs in both.
+        return table.filter(~table["run_id"].to_pandas().duplicated().to_numpy())
 
     def timesteps_files(self) -> list[str]:
         """Paths of the files of the timesteps dataset."""
@@ -116,17 +124,3 @@ def create(folder: Path, name: str, run_ids: set[str]) -> Store:
     for part in (TIMESTEPS, SHARDS):
         (folder / part).mkdir(exist_ok=True)
     return store
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write` with a temporary path beside `path`, then move the file into place: whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise GradscopeError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from gradscope import plugins
 from gradscope.drawing import CannotDrawError, style
 from gradscope.errors import unknown
+from gradscope.files import write_whole
 from gradscope.results import Results
-from gradscope.store import write_whole
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
@@ -54,6 +54,9 @@ def _write(name: str, results: Results, folder: Path, formats: Sequence[str]) ->
     write_whole(files["csv"], lambda path: table.to_csv(path, index=False))
     with style():
         drawn = figure.draw(table)
+        # Laid out once: each format's own fonts would move things a little, and the first would move the next.
+        drawn.draw_without_rendering()
+        drawn.set_layout_engine("none")
         for kind in formats:
             write_whole(files[kind], partial(drawn.savefig, format=kind, metadata=_METADATA[kind]))
     return Drawn(name, title.rstrip("."), " ".join(caption.split()), files)

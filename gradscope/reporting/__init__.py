@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gradscope import figures
+from gradscope.files import write_whole
 from gradscope.reporting.findings import findings
 from gradscope.results import Results
-from gradscope.store import write_whole
 
 INLINE_SVG = 200_000  # bytes; larger figures are embedded as PNG, which browsers draw faster
 

@@ -89,8 +89,10 @@ def _truncation(results: Results) -> Iterator[Finding]:
 
 
 def _caveats(results: Results) -> Iterator[Finding]:
-    seeds = results.runs["seed"].nunique()
-    if seeds == 1:
+    if not results.manifest["finished"]:
+        runs, planned = len(results.runs), results.manifest["runs"]
+        yield Finding(f"The sweep is not finished: this is from {runs:,} of its {planned:,} runs.")
+    if len(results.runs["seed"].unique()) == 1:
         yield Finding("One seed: nothing here says how much another draw would differ.")
     failed = results.runs[results.runs["status"] != "ok"]
     if len(failed):

@@ -1,0 +1,160 @@
+"""What the engine records of a batch is what `backprop` says of each run alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gradscope as gs
+from gradscope.engine import measure
+from gradscope.grid import resolve
+
+RECURRENT = ("W_xh", "W_hh", "b_h")
+
+
+def alone(run, truncation=None):
+    """The run's gradients, from `backprop`."""
+    cell, task = run.cell(), run.task()
+    x, y = task.draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
+    params = cell.init(
+        run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], input_power=task.input_power
+    )
+    return gs.backprop(
+        cell,
+        params,
+        x,
+        y,
+        loss=run["loss"],
+        loss_steps=run["loss_steps"],
+        reduction=run["reduction"],
+        truncation=truncation or run["truncation"],
+        seed=run["seed"],
+    )
+
+
+def grid(**values):
+    small = {"hidden_size": 5, "input_size": 3, "batch_size": 4, "input_scale": 0.5}
+    return resolve("test", small | values).runs
+
+
+GRIDS = [
+    {
+        "activation": activation,
+        "spectral_radius": [0.7, 1.3],
+        "seq_len": [4, 9],
+        "truncation": ["full", "fixed:2", "chunked:3", "tbptt:2:5", "random:3", "random-unweighted:3"],
+        "loss_steps": ["last", "all", 2, [1, 3, 4]],
+        "reduction": ["mean", "sum"],
+        "seeds": 2,
+    }
+    for activation in ("tanh", "relu", "sigmoid", "linear")
+] + [
+    {"task": "text", "input_size": None, "hidden_size": 7, "seq_len": [3, 8], "loss_steps": ["last", "all"]},
+    {"task": "noise", "loss": "cross_entropy", "output_size": 4, "truncation": ["full", "fixed:3"], "seq_len": 6},
+]
+
+
+@pytest.mark.parametrize("values", GRIDS, ids=lambda values: values.get("activation", values.get("task")))
+def test_each_run_of_a_batch_is_recorded_as_backprop_gives_it_alone(values):
+    runs = resolve(
+        "test",
+        {
+            key: value
+            for key, value in (
+                {"hidden_size": 5, "input_size": 3, "batch_size": 4, "input_scale": 0.5} | values
+            ).items()
+            if value is not None
+        },
+    ).runs
+    for measured in measure(runs):
+        run, row, expected = measured.run, measured.row, alone(measured.run)
+        assert row["status"] == expected.status == "ok"
+        np.testing.assert_allclose(row["loss_value"], expected.loss, rtol=1e-12)
+        for name, log10 in expected.log10_params.items():
+            np.testing.assert_allclose(row[f"log10_grad_{name}"], log10, rtol=1e-10, atol=1e-12, err_msg=str(run))
+        live = np.isfinite(expected.log10_dh)
+        np.testing.assert_allclose(measured.zero_share, 1.0 - live.mean(axis=1), atol=1e-15)
+        for t in range(run["seq_len"]):
+            examples = expected.log10_dh[t, live[t]]
+            if examples.size:
+                np.testing.assert_allclose(measured.log10_dh[t], examples.mean(), rtol=1e-10, atol=1e-12)
+                np.testing.assert_allclose(measured.log10_dh_std[t], examples.std(), rtol=1e-7, atol=1e-12)
+            else:
+                assert measured.log10_dh[t] == -np.inf
+
+
+def test_error_and_cosine_are_those_of_all_recurrent_parameters_together():
+    runs = grid(seq_len=8, truncation=["fixed:2", "chunked:3", "random:3"], loss_steps="all", seeds=3)
+    for measured in measure(runs):
+        g, full = (
+            np.concatenate([found.params[name].ravel() for name in RECURRENT])
+            for found in (alone(measured.run), alone(measured.run, "full"))
+        )
+        error = np.linalg.norm(g - full) / np.linalg.norm(full)
+        cosine = g @ full / np.linalg.norm(g) / np.linalg.norm(full)
+        np.testing.assert_allclose(measured.row["relative_error"], error, rtol=1e-9)
+        np.testing.assert_allclose(measured.row["cosine"], cosine, rtol=1e-9)
+
+
+def test_the_joint_norm_is_that_of_all_parameters():
+    for measured in measure(grid(seq_len=5, loss_steps="all")):
+        total = np.concatenate([array.ravel() for array in alone(measured.run).params.values()])
+        np.testing.assert_allclose(measured.row["log10_grad"], np.log10(np.linalg.norm(total)), rtol=1e-10)
+
+
+@given(
+    radii=st.lists(st.floats(0.1, 2.0), min_size=1, max_size=3, unique=True),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True),
+    taus=st.lists(st.integers(1, 25), min_size=1, max_size=3, unique=True),
+    seeds=st.lists(st.integers(0, 9), min_size=1, max_size=2, unique=True),
+    activation=st.sampled_from(["tanh", "relu", "linear"]),
+)
+def test_shared_or_alone_results_agree_to_rounding(radii, lengths, taus, seeds, activation):
+    specs = [f"{kind}:{tau}" for kind in ("fixed", "chunked", "random-unweighted") for tau in taus]
+    runs = grid(
+        spectral_radius=radii,
+        seq_len=lengths,
+        truncation=specs,
+        seeds=seeds,
+        activation=activation,
+        loss_steps=["last", "all"],
+    )
+    for together in measure(runs)[:: max(1, len(runs) // 10)]:
+        (single,) = measure([together.run])
+        for name, value in single.row.items():
+            if isinstance(value, float):
+                np.testing.assert_allclose(together.row[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(together.log10_dh, single.log10_dh, rtol=1e-12, atol=1e-12)
+
+
+def test_a_run_that_overflows_is_said_and_leaves_its_neighbours_alone():
+    runs = grid(activation="linear", spectral_radius=[0.5, 40.0], seq_len=[100, 400], loss_steps=["last", "all"])
+    for measured in measure(runs):
+        explodes = measured.run["spectral_radius"] == 40.0 and measured.run["seq_len"] == 400
+        names = [name for name in measured.row if name.startswith("log10_grad") or name in ("relative_error", "cosine")]
+        numbers = [measured.row[name] for name in names]
+        if explodes:
+            assert np.isnan(measured.row["loss_value"])
+            assert measured.row["status"].startswith("forward overflow at step 1")
+            assert np.isnan(numbers).all()
+            assert np.isnan(measured.log10_dh).all()
+        else:
+            assert measured.row["status"] == "ok"
+            assert np.isfinite(numbers).all()
+
+
+def test_lag_counts_back_from_a_single_loss_step_and_else_from_the_last():
+    lags = {m.run["loss_steps"]: list(m.lag) for m in measure(grid(seq_len=4, loss_steps=["last", "all", 3, [2, 3]]))}
+    assert lags == {"last": [3, 2, 1, 0], "all": [3, 2, 1, 0], "3": [2, 1, 0, -1], "2,3": [3, 2, 1, 0]}
+
+
+def test_the_realised_radius_and_the_norm_are_those_of_the_matrix_used():
+    for measured in measure(grid(seq_len=2, spectral_radius=[0.3, 1.7], seeds=2)):
+        run = measured.run
+        W = run.cell().init(run["seed"], run["spectral_radius"])["W_hh"]
+        np.testing.assert_allclose(
+            measured.row["spectral_radius_realised"], np.abs(np.linalg.eigvals(W)).max(), rtol=1e-10
+        )
+        np.testing.assert_allclose(measured.row["spectral_norm"], np.linalg.norm(W, 2), rtol=1e-10)

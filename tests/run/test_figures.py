@@ -1,0 +1,124 @@
+"""Figures: one conformance suite for all of them, and the drawn artists against the tables."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import gradscope as gs
+from gradscope import figures, plugins
+from gradscope.drawing import CannotDrawError, style
+
+NAMES = plugins.names(figures.FAMILY)
+
+
+def module(name):
+    return importlib.import_module(f"gradscope.figures.{name.replace('-', '_')}")
+
+
+@pytest.fixture(scope="module")
+def written(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    return folder, figures.write(small, folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_has_a_title_a_caption_a_table_and_a_drawing(name, small):
+    title, _, caption = module(name).__doc__.partition("\n")
+    assert title.endswith(".")
+    assert len(caption.split()) > 10
+    table = module(name).table(small)
+    assert isinstance(table, pd.DataFrame)
+    assert len(table)
+    with style():
+        assert isinstance(module(name).draw(table), Figure)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_and_the_numbers_are_written(name, written, small):
+    folder, drawn = written
+    (figure,) = [figure for figure in drawn if figure.name == name]
+    assert set(figure.files) == {"csv", "png", "svg", "pdf"}
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (folder / f"{name}.svg").read_bytes()
+    assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    numbers = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+    table = module(name).table(small).reset_index(drop=True)
+    pd.testing.assert_frame_equal(numbers, table, check_dtype=False, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_results_give_the_same_bytes(written, small, tmp_path, kind):
+    folder, _ = written
+    figures.write(small, tmp_path, [kind])
+    for name in NAMES:
+        assert (tmp_path / f"{name}.{kind}").read_bytes() == (folder / f"{name}.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_drawn_says_what_it_needs(name, small):
+    lacking = small.select(truncation="full", loss_steps="last", seq_len=12, spectral_radius=1.0)
+    if name == "truncation-error":
+        reason = 'needs runs with loss_steps = "all"'
+    elif name == "gradient-vs-length":
+        reason = "needs two lengths"
+    elif name == "radius-lag-map":
+        reason = "needs three spectral radii"
+    else:
+        lacking, reason = small.select(loss_steps="all"), 'needs runs with loss_steps = "last"'
+    with pytest.raises(CannotDrawError, match=reason):
+        module(name).table(lacking)
+
+
+def test_a_figure_that_cannot_be_drawn_is_reported_and_the_others_are_written(small, tmp_path):
+    drawn = {figure.name: figure for figure in figures.write(small.select(loss_steps="last"), tmp_path, ["png"])}
+    assert "loss_steps" in drawn["truncation-error"].reason
+    assert not drawn["truncation-error"].files
+    assert drawn["gradient-vs-lag"].files
+
+
+def test_an_unknown_format_is_refused(small, tmp_path):
+    with pytest.raises(gs.InputError, match="unknown format 'gif'; allowed: pdf, png, svg"):
+        figures.write(small, tmp_path, ["gif"])
+
+
+def lines(ax):
+    return {line.get_gid(): line for line in ax.get_lines() if line.get_gid()}
+
+
+@pytest.mark.parametrize(("name", "x"), [("gradient-vs-lag", "lag"), ("gradient-vs-length", "seq_len")])
+def test_the_lines_are_the_tables_medians(name, x, small):
+    table = module(name).table(small)
+    figure = module(name).draw(table)
+    for ax, panel in zip(figure.axes, table["panel"].unique(), strict=False):
+        assert ax.get_title() == panel
+        for radius, group in table[table["panel"] == panel].groupby("spectral_radius"):
+            line = lines(ax)[f"radius {radius:g}"]
+            np.testing.assert_array_equal(line.get_xdata(), group[x])
+            np.testing.assert_array_equal(line.get_ydata(), group["median"])
+
+
+def test_the_heat_map_holds_the_tables_values_and_marks_the_boundary(orthogonal):
+    table = module("radius-lag-map").table(orthogonal)
+    ax = module("radius-lag-map").draw(table).axes[0]
+    (mesh,) = ax.collections[:1]
+    wide = table.pivot_table(index="spectral_radius", columns="lag", values="decades")
+    np.testing.assert_array_equal(mesh.get_array().reshape(wide.shape), wide)
+    np.testing.assert_allclose(wide.loc[0.8], np.arange(40) * np.log10(0.8), atol=1e-9)
+    np.testing.assert_array_equal(lines(ax)["boundary"].get_ydata(), table["boundary"].iloc[0])
+
+
+def test_the_truncation_figure_has_a_line_for_each_truncation_and_measure(small):
+    table = module("truncation-error").table(small)
+    figure = module("truncation-error").draw(table)
+    for ax, measure in zip(figure.axes[::2][:2], ["relative_error", "cosine"], strict=True):
+        for line in (line for line in ax.get_lines() if not line.get_label().startswith("_")):
+            panel = figure.axes[0].get_title()
+            chosen = table[
+                (table["truncation"] == line.get_label()) & (table["measure"] == measure) & (table["panel"] == panel)
+            ]
+            np.testing.assert_array_equal(line.get_ydata(), chosen["median"])

@@ -1,0 +1,137 @@
+"""The report: one file, nothing from elsewhere, what users wrote escaped, and findings that the data support."""
+
+from __future__ import annotations
+
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL
+
+import gradscope as gs
+from gradscope.reporting.findings import findings
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects ids and references, and fails on tags that do not close."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.references, self.open, self.tags = [], [], [], set()
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.ids += [value] if name == "id" else []
+            self.references += [value] if name in ("href", "src") else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "out"
+    shutil.copytree(small.folder, folder)
+    text = gs.report(gs.load(folder)).read_text(encoding="utf-8")
+    return folder, text, Page(text)
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    folder, text, parsed = page
+    assert "default-src 'none'" in text
+    assert "script" not in parsed.tags
+    for reference in parsed.references:
+        if not reference.startswith(("data:image/", "#")):
+            assert (folder / reference).is_file()
+
+
+def test_every_link_within_the_page_has_its_target(page):
+    _, _, parsed = page
+    anchors = {reference[1:] for reference in parsed.references if reference.startswith("#")}
+    assert anchors
+    assert anchors <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids))
+
+
+def test_the_page_says_what_was_swept_and_how(page, small):
+    _, text, _ = page
+    for expected in (
+        small.manifest["hash"],
+        "fixed:3",
+        "0.5, 1.0, 1.5",
+        small.manifest["versions"]["numpy"],
+        "192 runs",
+    ):
+        assert expected in text
+
+
+def test_the_report_is_the_same_when_written_again(page):
+    folder, text, _ = page
+    assert gs.report(gs.load(folder)).read_text(encoding="utf-8") == text
+
+
+def test_what_comes_from_users_is_escaped(tmp_path):
+    hostile = "<script>alert(1)</script>"
+    series = tmp_path / "series.csv"
+    pd.DataFrame({hostile: np.sin(np.arange(100.0))}).to_csv(series, index=False)
+    small = {key: value for key, value in SMALL.items() if key not in ("input_size", "activation")}
+    overrides = small | {"task": "series", "file": str(series), "column": hostile, "seeds": 1}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=overrides, jobs=1, command=f"x {hostile}")
+    text = gs.report(results).read_text(encoding="utf-8")
+    assert hostile not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_orthogonal_linear_networks_cross_where_the_rate_is_interpolated_to_zero_with_their_half_life(orthogonal):
+    text = findings(orthogonal)[0].text
+    crossing = 0.9 + 0.2 * np.log(0.9) / (np.log(0.9) - np.log(1.1))
+    half_life = np.log(2) / -np.log(0.9)
+    assert f"Gradients vanish below spectral radius {crossing:.4f} ± 0.0000 and explode above it" in text
+    assert f"At spectral radius 0.9 the gradient halves every {half_life:.4f} ± 0.0000 steps" in text
+
+
+def test_a_truncation_is_said_to_be_good_as_far_as_its_median_error_is_small(small):
+    tanh = small.select(activation="tanh")
+    (text,) = [finding.text for finding in findings(tanh) if finding.figure == "truncation-error"]
+    runs = tanh.runs.query("loss_steps == 'all' and seq_len == 12")
+    medians = runs.groupby(["truncation", "spectral_radius"], observed=True)["relative_error"].median()
+    for truncation in ("fixed:3", "chunked:4", "random:4"):
+        good = [radius for radius in (0.5, 1.0, 1.5) if (medians[truncation].loc[:radius] < 0.1).all()]
+        assert f"{truncation} {f'up to {max(good):g}' if good else 'nowhere'}" in text
+
+
+def test_one_seed_is_said_to_be_one(small):
+    assert any("One seed" in finding.text for finding in findings(small.select(seed=0)))
+    assert not any("One seed" in finding.text for finding in findings(small))
+
+
+def test_runs_that_overflow_are_counted(tmp_path):
+    overrides = SMALL | {"activation": "linear", "spectral_radius": [0.5, 40.0], "seq_len": 400}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=overrides, jobs=1)
+    assert any("16 of 32 runs left float64's range" in finding.text for finding in findings(results))
+
+
+def test_an_unfinished_sweep_is_said_to_be_one(tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, jobs=1, progress=stop)
+    results = gs.load(tmp_path / "out")
+    assert any("not finished: this is from 96 of its 192 runs" in finding.text for finding in findings(results))
+    assert "96 runs of 192: the sweep is not finished" in gs.report(results).read_text(encoding="utf-8")
+
+
+def test_a_sweep_without_what_the_findings_need_still_has_a_report(tmp_path):
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | {"loss_steps": 3, "seeds": 1}, jobs=1)
+    text = gs.report(results).read_text(encoding="utf-8")
+    assert "Not drawn: this figure needs" in text

@@ -1,0 +1,156 @@
+"""A sweep's folder: the same tables whatever the workers and interruptions; nothing done twice, nothing mixed in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import pandas as pd
+import pytest
+from conftest import SMALL
+
+import gradscope as gs
+from gradscope import run as driver
+from gradscope.store import Store
+
+
+def contents(folder):
+    """Every table's bytes, by name."""
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def sweep(folder, jobs=1, **more):
+    overrides = SMALL | more.pop("overrides", {})
+    return gs.sweep("spectral-radius", out=folder, overrides=overrides, jobs=jobs, **more)
+
+
+def test_tables_are_the_same_bit_for_bit_whatever_the_workers(small, tmp_path):
+    sweep(tmp_path / "processes", jobs=2)
+    assert contents(tmp_path / "processes") == contents(small.folder)
+
+
+def test_any_executor_serves_and_stays_open(small, tmp_path):
+    with ThreadPoolExecutor(1) as executor:
+        sweep(tmp_path / "threads", executor=executor)
+        assert executor.submit(int, "1").result() == 1
+    assert contents(tmp_path / "threads") == contents(small.folder)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 7])
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, monkeypatch, batches):
+    monkeypatch.setattr("gradscope.plan.BATCH_BYTES", 1.0)  # one network a batch: twelve of them
+    sweep(tmp_path / "whole")
+    measure, measured = driver.measure, []
+
+    def stop(runs):
+        if len(measured) == batches:
+            raise KeyboardInterrupt
+        return go_on(runs)
+
+    def go_on(runs):
+        measured.append([run.run_id for run in runs])
+        return measure(runs)
+
+    monkeypatch.setattr(driver, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path / "out")
+    assert len(measured) == batches
+    monkeypatch.setattr(driver, "measure", go_on)
+    sweep(tmp_path / "out")
+    ids = [run_id for batch in measured for run_id in batch]
+    assert len(ids) == len(set(ids)) == len(gs.load(tmp_path / "whole").runs)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
+    shutil.copytree(small.folder, tmp_path / "out")
+    monkeypatch.setattr(driver, "measure", lambda runs: pytest.fail("measured again"))
+    pd.testing.assert_frame_equal(sweep(tmp_path / "out").runs, small.runs)
+
+
+def test_a_stop_between_merging_and_removing_the_shards_leaves_no_run_twice(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.unlink", lambda path, missing_ok=False: None)
+    sweep(tmp_path / "out")
+    monkeypatch.undo()
+    assert list((tmp_path / "out" / "shards").glob("*.parquet"))
+    pd.testing.assert_frame_equal(gs.load(tmp_path / "out").runs, small.runs)
+    sweep(tmp_path / "out")
+    assert not list((tmp_path / "out" / "shards").glob("*.parquet"))
+    assert contents(tmp_path / "out") == contents(small.folder)
+
+
+def test_extending_a_sweep_computes_only_what_is_new(small, tmp_path, monkeypatch):
+    shutil.copytree(small.folder, tmp_path / "out")
+    measured = []
+    measure = driver.measure
+    monkeypatch.setattr(driver, "measure", lambda runs: measured.extend(runs) or measure(runs))
+    extended = sweep(tmp_path / "out", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
+    assert {run.run_id for run in measured} == set(extended.runs["run_id"]) - set(small.runs["run_id"])
+    assert len(extended.runs) == len(set(extended.runs["run_id"])) == len(small.runs) * 2
+    fresh = sweep(tmp_path / "fresh", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
+    pd.testing.assert_frame_equal(extended.runs, fresh.runs, rtol=1e-10, atol=1e-12)
+    pd.testing.assert_frame_equal(extended.timesteps, fresh.timesteps, rtol=1e-10, atol=1e-12)
+
+
+def test_another_sweep_in_the_folder_is_refused_and_left_alone(small, tmp_path):
+    shutil.copytree(small.folder, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(
+        gs.InputError, match=r"out: output folder holds another sweep \(spectral-radius, .*choose another"
+    ):
+        sweep(tmp_path / "out", overrides={"hidden_size": 7})
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(gs.InputError, match="not empty and holds no sweep"):
+        sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_dead_worker_is_an_error_that_says_what_to_do(tmp_path):
+    class Dying(ThreadPoolExecutor):
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    with pytest.raises(gs.GradscopeError, match="a worker process died; what is finished is saved"):
+        sweep(tmp_path / "out", executor=Dying())
+
+
+def test_the_manifest_says_what_was_run(small):
+    manifest = json.loads((small.folder / "manifest.json").read_text())
+    assert manifest["grid"]["spectral_radius"] == [0.5, 1.0, 1.5]
+    assert manifest["grid"]["seed"] == [0, 1]
+    assert manifest["runs"] == len(small.runs)
+    assert manifest["data"]["noise"]["normalised"]
+    assert {"gradscope", "numerics", "python", "numpy"} <= set(manifest["versions"])
+    assert manifest["started"] <= manifest["finished"]
+
+
+def test_progress_counts_to_the_end(tmp_path):
+    seen = []
+    sweep(tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] == len(gs.load(tmp_path / "out").runs)
+    assert seen == sorted(seen)
+
+
+def test_jobs_must_be_positive(tmp_path):
+    with pytest.raises(gs.InputError, match="jobs: 0; allowed: a whole number >= 1"):
+        sweep(tmp_path / "out", jobs=0)
+
+
+def test_a_damaged_table_is_named(small, tmp_path):
+    shutil.copytree(small.folder, tmp_path / "out")
+    (tmp_path / "out" / "runs.parquet").write_bytes(b"PAR1 not a table")
+    with pytest.raises(gs.InputError, match=r"runs\.parquet: cannot be read"):
+        gs.load(tmp_path / "out")
+
+
+def test_no_temporary_file_is_left(small):
+    assert not [path for path in small.folder.rglob("*") if path.name.startswith(".")]
+    assert Store(small.folder).holds(small.manifest["hash"])

@@ -17,9 +17,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from gradscope import experiment, plan, store
+from gradscope import plan, store
 from gradscope.engine import Measured, measure
 from gradscope.errors import GradscopeError, InputError
+from gradscope.experiment import read
 from gradscope.grid import Sweep
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]  # (runs done, runs in all)
 
 
 def sweep(
-    experiment_name: str | Path = "spectral-radius",
+    experiment: str | Path = "spectral-radius",
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     jobs: int | None = None,
@@ -41,7 +42,7 @@ def sweep(
 
     Parameters
     ----------
-    experiment_name : a shipped experiment, or a TOML file.
+    experiment : a shipped experiment, or a TOML file.
     out : the folder for the results; `reports/NAME` if not given.
     overrides : key -> value, list or range, on top of the experiment's.
     jobs : worker processes, each with one BLAS thread; the number of cores if not given. With 1, no process is started.
@@ -63,7 +64,7 @@ def sweep(
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"{jobs}", where="jobs", allowed="a whole number >= 1")
-    resolved = experiment.read(experiment_name, overrides)
+    resolved = read(experiment, overrides)
     runs = resolved.runs
     folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
     if not folder.holds(resolved.hash):

@@ -20,7 +20,7 @@ from gradscope.streams import stream
 def spectral_radius(matrix: Floats) -> float:
     """Largest modulus of an eigenvalue of an (n, n) matrix.
 
-    >>> spectral_radius(np.array([[0.0, 2.0], [-2.0, 0.0]]))
+    >>> round(spectral_radius(np.array([[0.0, 2.0], [-2.0, 0.0]])), 12)
     2.0
     """
     return float(np.abs(np.linalg.eigvals(matrix)).max())

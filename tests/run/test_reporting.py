@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from small_sweep import SMALL
 
 import gradscope as gs
 from gradscope.reporting.findings import findings

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pandas as pd
 import pytest
-from conftest import SMALL
+from small_sweep import SMALL
 
 import gradscope as gs
 from gradscope import run as driver

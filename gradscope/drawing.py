@@ -52,19 +52,25 @@ def style() -> Iterator[None]:
 
 
 def grid(
-    panels: Sequence[str], rows: int = 1, *, columns: int = 3, sharey: bool = True
-) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a column of `rows` axes for each panel, wrapped where there are many; axes[panel][row]."""
-    wide = min(len(panels), columns)
+    panels: Sequence[str], xlabel: str, *ylabels: str, sharey: bool = True
+) -> tuple[Figure, dict[str, list[Axes]]]:
+    """A figure with, for each panel, one axes for each of `ylabels`, one above the other: panel -> its axes."""
+    rows, wide = len(ylabels), {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     bands = -(-len(panels) // wide)
     figure = Figure(figsize=(PANEL[0] * wide + 0.6, PANEL[1] * rows * bands))
     axes = figure.subplots(rows * bands, wide, sharex=True, sharey="row" if sharey else False, squeeze=False)
-    placed = [[axes[rows * (i // wide) + row, i % wide] for row in range(rows)] for i in range(len(panels))]
-    for i in range(len(panels), wide * bands):
-        for row in range(rows):
-            axes[rows * (i // wide) + row, i % wide].set_axis_off()
-    for panel, cells in zip(panels, placed, strict=True):
-        cells[0].set_title(panel)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    placed: dict[str, list[Axes]] = {}
+    for i, panel in enumerate(panels):
+        band, column = divmod(i, wide)
+        placed[panel] = list(axes[rows * band : rows * (band + 1), column])
+        for ax, ylabel in zip(placed[panel], ylabels, strict=True):
+            ax.set_axis_on()
+            ax.set_ylabel(ylabel if column == 0 else "")
+        placed[panel][0].set_title(panel)
+        placed[panel][-1].set_xlabel(xlabel)
+        placed[panel][-1].tick_params(labelbottom=True)
     return figure, placed
 
 
@@ -74,10 +80,10 @@ def radius_scale(radii: Sequence[float]) -> tuple[Colormap, Normalize]:
     return mpl.colormaps["managua_r"], TwoSlopeNorm(1.0, low, high)
 
 
-def radius_bar(figure: Figure, axes: Sequence[Axes], radii: Sequence[float]) -> None:
+def radius_bar(figure: Figure, radii: Sequence[float]) -> None:
     """The colour bar that goes with `radius_scale`."""
     colours, norm = radius_scale(radii)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="spectral radius of $W_{hh}$", aspect=30)
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=figure.axes, label="spectral radius of $W_{hh}$", aspect=30)
     bar.ax.set_yscale("linear")
 
 

@@ -23,12 +23,11 @@ def table(results: Results) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each value of what else is swept."""
-    panels = list(table["panel"].unique())
     radii = table["spectral_radius"].unique()
-    figure, axes = grid(panels, sharey=False)
-    for panel, (ax,) in zip(panels, axes, strict=True):
+    figure, axes = grid(
+        table["panel"].unique(), "lag $T - t$ (steps)", r"$\log_{10}\,\|\partial L/\partial h_t\|$", sharey=False
+    )
+    for panel, (ax,) in axes.items():
         band_lines(ax, table[table["panel"] == panel], "lag", radii)
-        ax.set_xlabel("lag $T - t$ (steps)")
-    axes[0][0].set_ylabel(r"$\log_{10}\,\|\partial L/\partial h_t\|$")
-    radius_bar(figure, [ax for column in axes for ax in column], radii)
+    radius_bar(figure, radii)
     return figure

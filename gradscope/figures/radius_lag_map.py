@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from gradscope import analysis
 from gradscope.drawing import CannotDrawError, grid
@@ -39,11 +40,10 @@ def table(results: Results) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> Figure:
     """Heat maps side by side under one colour scale, symmetric about no change."""
-    panels = list(table["panel"].unique())
-    figure, axes = grid(panels)
+    figure, axes = grid(table["panel"].unique(), "lag $T - t$ (steps)", "spectral radius of $W_{hh}$")
     limit = max(1.0, table["decades"][np.isfinite(table["decades"])].abs().max())
     colours = mpl.colormaps["RdBu_r"].with_extremes(bad="0.6")
-    for panel, (ax,) in zip(panels, axes, strict=True):
+    for panel, (ax,) in axes.items():
         part = table[table["panel"] == panel]
         values = part.pivot_table(index="spectral_radius", columns="lag", values="decades", dropna=False)
         image = ax.pcolormesh(
@@ -56,12 +56,10 @@ def draw(table: pd.DataFrame) -> Figure:
             rasterized=True,
         )
         _mark_boundary(ax, *part[["outcome", "boundary", "half_width"]].iloc[0])
-        ax.set_xlabel("lag $T - t$ (steps)")
-    axes[0][0].set_ylabel("spectral radius of $W_{hh}$")
     ticks = [tick for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= limit]
     bar = figure.colorbar(
         image,
-        ax=[ax for column in axes for ax in column],
+        ax=figure.axes,
         label="change since lag 0 (decades)",
         aspect=30,
         ticks=[-tick for tick in reversed(ticks)] + [0] + ticks,
@@ -90,4 +88,5 @@ def _mark_boundary(ax: Axes, outcome: str, radius: float, half_width: float) -> 
         ha="right",
         va="bottom" if above else "top",
         fontsize=7,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
     )

@@ -29,28 +29,29 @@ def table(results: Results) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> Figure:
     """Relative error above cosine, a column for each value of what else is swept."""
-    panels = list(table["panel"].unique())
     truncations = sorted(table["truncation"].unique(), key=lambda spec: (spec.split(":")[0], len(spec), spec))
-    colours = sns.color_palette("colorblind", len(truncations))
-    figure, axes = grid(panels, rows=2)
-    for panel, column in zip(panels, axes, strict=True):
-        for (measure, label), ax in zip(MEASURES.items(), column, strict=True):
-            for i, spec in enumerate(truncations):
-                chosen = (table["panel"] == panel) & (table["measure"] == measure) & (table["truncation"] == spec)
-                line = table[chosen]
-                look = {"color": colours[i], "linestyle": DASHES[i % 6], "marker": MARKERS[i % 7], "markersize": 3}
-                ax.plot(line["spectral_radius"], line["median"], label=spec, markevery=max(1, len(line) // 6), **look)
-                ax.fill_between(
-                    line["spectral_radius"], line["low"], line["high"], color=colours[i], alpha=0.15, linewidth=0
-                )
-            if panel == panels[0]:
-                ax.set_ylabel(label)
-        errors = table.loc[(table["measure"] == "relative_error") & (table["median"] > 0), "median"]
-        column[0].set_yscale("log")
-        column[0].set_ylim(max(1e-6, errors.min() / 2), max(2.0, errors.max() * 2))
+    looks = {
+        spec: {"color": colour, "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, (spec, colour) in enumerate(zip(truncations, sns.color_palette("colorblind", len(truncations))))
+    }
+    figure, axes = grid(table["panel"].unique(), "spectral radius of $W_{hh}$", *MEASURES.values())
+    for panel, column in axes.items():
+        for measure, ax in zip(MEASURES, column, strict=True):
+            shown = table[(table["panel"] == panel) & (table["measure"] == measure)]
+            for spec, look in looks.items():
+                line = shown[shown["truncation"] == spec]
+                radius, every = line["spectral_radius"], max(1, len(line) // 6)
+                ax.plot(radius, line["median"], label=spec, markersize=3, markevery=every, **look)
+                ax.fill_between(radius, line["low"], line["high"], color=look["color"], alpha=0.15, linewidth=0)
         column[0].axhline(1.0, color="grey", linewidth=0.6)
-        column[1].set_ylim(min(0.0, table.loc[table["measure"] == "cosine", "low"].min()) - 0.05, 1.05)
-        column[1].set_xlabel("spectral radius of $W_{hh}$")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", title="truncation")
+        column[0].set(yscale="log", ylim=_error_limits(table.loc[table["measure"] == "relative_error", "median"]))
+        lowest = table.loc[table["measure"] == "cosine", "low"].min()
+        column[1].set_ylim(lowest - 0.05 * (1.0 - lowest) - 0.01, 1.0 + 0.05 * (1.0 - lowest) + 0.01)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", title="truncation")
     return figure
+
+
+def _error_limits(medians: pd.Series) -> tuple[float, float]:
+    """Both ends of the axis of errors: not below 1e-6, where a truncation is as good as none."""
+    positive = medians[medians > 0]
+    return max(1e-6, positive.min() / 2), max(2.0, positive.max() * 2)

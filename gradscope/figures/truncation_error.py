@@ -30,9 +30,10 @@ def table(results: Results) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """Relative error above cosine, a column for each value of what else is swept."""
     truncations = sorted(table["truncation"].unique(), key=lambda spec: (spec.split(":")[0], len(spec), spec))
+    colours = sns.color_palette("colorblind", len(truncations))
     looks = {
-        spec: {"color": colour, "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, (spec, colour) in enumerate(zip(truncations, sns.color_palette("colorblind", len(truncations))))
+        spec: {"color": colours[i], "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, spec in enumerate(truncations)
     }
     figure, axes = grid(table["panel"].unique(), "spectral radius of $W_{hh}$", *MEASURES.values())
     for panel, column in axes.items():

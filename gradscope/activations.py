@@ -22,11 +22,12 @@ class Activation:
 
 
 def _sigmoid(z: Floats, out: Floats) -> None:
-    # 1/(1+exp(-z)) = (1 + tanh(z/2))/2, which neither overflows nor branches.
-    np.multiply(z, 0.5, out=out)
-    np.tanh(out, out=out)
-    np.multiply(out, 0.5, out=out)
-    np.add(out, 0.5, out=out)
+    # 1/(1 + exp(-z)) keeps its digits where it is small; below z = -709 it is 0, and exp overflows on the way there.
+    with np.errstate(over="ignore"):
+        np.negative(z, out=out)
+        np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.reciprocal(out, out=out)
 
 
 ACTIVATIONS = {

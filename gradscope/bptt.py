@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gradscope.losses import LOSSES
 from gradscope.recurrence import Cell, Packed, Trace
-from gradscope.scaled import Floats, Scaled, log10_of, scaled, zeros
+from gradscope.scaled import Floats, Scaled, log10_of, scaled, unit_scaled, zeros
 from gradscope.schedule import Gates, Windows
 
 BLOCK = 8  # steps whose weight gradients are one product: enough rows for BLAS, few enough to stay in cache
@@ -90,11 +90,15 @@ def loss_gradients(
         yhat[overflow > 0] = 0.0
         value, dyhat = LOSSES[loss](yhat, y[:, steps])
         total = value.sum(axis=1).mean(axis=1)
-        injected = zeros((C, L, B, cell.state_size))
-        injected.mantissa[..., :n] = dyhat @ packed.W_hy[:, None]
+    outer = scaled(dyhat)
+    back, exponent = unit_scaled(packed.W_hy)
+    injected = zeros((C, L, B, cell.state_size))
+    injected.mantissa[..., :n] = outer.mantissa @ back[:, None]
+    injected.exponent[...] = outer.exponent + exponent[:, None, None]
     injected.renormalise()
     seen = np.concatenate([states, np.ones((C, L, B, 1))], axis=-1).reshape(C, L * B, n + 1)
-    readout = _product(seen, scaled(dyhat.reshape(C, L * B, 1, -1)), trace.wide)
+    rows = Scaled(outer.mantissa.reshape(C, L * B, 1, -1), outer.exponent.reshape(C, L * B, 1))
+    readout = _product(seen, rows, trace.wide)
     work = _Pass(cell, packed, trace, injected, steps)
     return LossGradients(total, overflow, _backward(work, schedules), readout[:, :, 0])
 
@@ -172,8 +176,8 @@ def _windowed(work: _Pass, k1: int, depths: list[int]) -> dict[int, Gradient]:
     delta = np.empty((C, T, B, work.packed.forward.shape[2]))
     reached = [min(depth, windows * k1) for depth in depths]
     found: dict[int, Gradient] = {}
-    for lag in range(reached[-1]):
-        # Window w ends at step (w + 1) k1 (1-based) and stands `lag` steps before it; the last may not have begun.
+    # Window w ends at step (w + 1) k1 (1-based) and stands `lag` steps before it; the last starts at the sequence's end.
+    for lag in range(0 if windows > 1 else k1 - T, reached[-1]):
         first, last = lag // k1, min(windows, (T + lag) // k1)
         at = slice((first + 1) * k1 - 1 - lag, last * k1 - lag, k1)
         here = adjoint[:, first:last]
@@ -183,7 +187,7 @@ def _windowed(work: _Pass, k1: int, depths: list[int]) -> dict[int, Gradient]:
         total[:, at].add(here)
         local = delta[:, : last - first]
         cell.delta(trace.local[:, at], here.mantissa, out=local)
-        cell.carry(work.packed, local, out=here.mantissa)
+        _carry(work, local, here)
         if lag + 1 in reached:
             squares = total.renormalise()
             cell.delta(trace.local, total.mantissa, out=delta)
@@ -229,9 +233,16 @@ def _blocks(work: _Pass, gates: Floats) -> Iterator[_Block]:
             buffer.exponent[:, t - lo] = adjoint.exponent
             delta = buffer.mantissa[:, t - lo]
             cell.delta(trace.local[:, t, :, None], adjoint.mantissa, out=delta)
-            cell.carry(work.packed, delta, out=adjoint.mantissa)
+            _carry(work, delta, adjoint)
         block = buffer[:, : hi - lo]
         yield _Block(slice(lo, hi), log10_of(squares[:, : hi - lo], block.exponent), block)
+
+
+def _carry(work: _Pass, delta: Floats, adjoint: Scaled) -> None:
+    """Replace the adjoint at a step by what it carries to the step before."""
+    work.cell.carry(work.packed, delta, out=adjoint.mantissa)
+    if work.packed.back_exponent.any():
+        adjoint.exponent[...] += work.packed.back_exponent[:, None, None]
 
 
 def _weights(trace: Trace, steps: slice, delta: Scaled) -> Scaled:
@@ -250,6 +261,11 @@ def _product(inputs: Floats, rows: Scaled, wide: bool) -> Scaled:
     exponent = np.zeros((C, P, K), np.int64)
     mantissa = rows.mantissa
     if rows.exponent.any():
+        near, far = rows.split(axis=1)
+        if far is not None:
+            total = _product(inputs, near, wide)
+            total.add(_product(inputs, far, wide))
+            return total
         top, mantissa = rows.common_exponent(axis=1)
         exponent += top
     if wide:

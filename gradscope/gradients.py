@@ -111,12 +111,15 @@ def backprop(
     found = loss_gradients(cell, packed, trace, targets[None], loss, steps, [schedule])
     weights, readout = found.truncated[0].weights, found.readout
     shared = len(steps) if reduction == "mean" else 1
-    named = by_parameter(cell, weights, readout)
+    means = {
+        name: Scaled(part.mantissa / (shared * B), part.exponent)
+        for name, part in by_parameter(cell, weights, readout).items()
+    }
     result = Gradients(
         loss=float(found.loss[0]) / shared,
         log10_dh=found.truncated[0].log10_dh[0] - np.log10(shared),
-        params={name: (part.value()[0] / (shared * B)).T.reshape(arrays[name].shape) for name, part in named.items()},
-        log10_params={name: float(log10_norm(part)[0] - np.log10(shared * B)) for name, part in named.items()},
+        params={name: mean.value()[0].T.reshape(arrays[name].shape) for name, mean in means.items()},
+        log10_params={name: float(log10_norm(mean)[0]) for name, mean in means.items()},
     )
     return result if not found.overflow[0] else _missing(result, int(found.overflow[0]))
 
@@ -147,7 +150,8 @@ def compare(weights: Scaled, full: Scaled) -> tuple[Floats, Floats]:
         part.renormalise()
     top, g = weights.common_exponent(axis=(1,))
     top_full, g_full = full.common_exponent(axis=(1,))
-    shift = (top - top_full)[:, :, None].astype(np.float64)
+    nothing = ~np.any(g, axis=(1, 2))[:, None]  # whose exponent has no meaning
+    shift = np.where(nothing, 0, top - top_full)[:, :, None].astype(np.float64)
     # Both are brought to the larger exponent; what underflows there is below rounding.
     difference = g * np.exp2(np.minimum(shift, 0.0)) - g_full * np.exp2(-np.maximum(shift, 0.0))
     norm, norm_full, apart = (np.sqrt(np.square(v).sum(axis=(1, 2))) for v in (g, g_full, difference))
@@ -169,7 +173,7 @@ def _missing(result: Gradients, step: int) -> Gradients:
 
 def _check(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
     """`array` as float64, of the given shape (None: any length >= 1), real and finite."""
-    given = np.asarray(array)
+    given = _array(name, array)
     wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
     if given.dtype.kind not in "fiu":
         raise InputError(f"dtype {given.dtype}", where=name, allowed="real numbers")
@@ -184,6 +188,13 @@ def _check(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Floats
     return values
 
 
+def _array(name: str, array: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(array)
+    except ValueError:
+        raise InputError("rows of different lengths", where=name, allowed="an array") from None
+
+
 def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
     shapes = cell.shapes()
     if set(params) != set(shapes):
@@ -193,7 +204,7 @@ def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
 
 
 def _check_classes(y: ArrayLike, T: int, B: int, output_size: int) -> NDArray[Any]:
-    classes = np.asarray(y)
+    classes = _array("y", y)
     if classes.dtype.kind not in "iu":
         raise InputError(f"dtype {classes.dtype}", where="y", allowed="integer classes for cross_entropy")
     if classes.shape != (T, B):

@@ -26,12 +26,16 @@ def mse(yhat: Floats, y: NDArray[Any]) -> tuple[Floats, Floats]:
 def cross_entropy(yhat: Floats, y: NDArray[Any]) -> tuple[Floats, Floats]:
     """Value (...,) and gradient (..., p) of -log softmax(yhat)[y]; y holds integer classes (...,)."""
     shifted = yhat - yhat.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    total = exponentials.sum(axis=-1, keepdims=True)
     classes = np.broadcast_to(y, yhat.shape[:-1])[..., None]
-    value = np.log(total) - np.take_along_axis(shifted, classes, axis=-1)
-    gradient = exponentials / total
-    np.put_along_axis(gradient, classes, np.take_along_axis(gradient, classes, axis=-1) - 1.0, axis=-1)
+    right = np.take_along_axis(shifted, classes, axis=-1)
+    wrong = np.exp(shifted)
+    np.put_along_axis(wrong, classes, 0.0, axis=-1)
+    # Kept apart from the right class, whose 1 would swallow what little a confident prediction leaves to the others.
+    rest = wrong.sum(axis=-1, keepdims=True)
+    total = rest + np.exp(right)
+    value = np.where(right == 0.0, np.log1p(rest), np.log(total) - right)
+    gradient = wrong / total
+    np.put_along_axis(gradient, classes, -rest / total, axis=-1)
     return value[..., 0], gradient
 
 

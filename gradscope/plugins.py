@@ -71,4 +71,4 @@ def spec_of(plugin: Any) -> str:
     """The spec of a plug-in, in canonical form: `parse(family, spec_of(plugin)) == plugin`."""
     name = type(plugin).__module__.rpartition(".")[2].replace("_", "-")
     values = (getattr(plugin, field.name) for field in dataclasses.fields(plugin))
-    return ":".join([name, *(f"{value:.15g}" for value in values)])
+    return ":".join([name, *(repr(value).removesuffix(".0") for value in values)])

@@ -26,12 +26,14 @@ class Packed(NamedTuple):
     Attributes
     ----------
     forward : (C, P, D), from [h_{t-1} | x_t | 1] to the pre-activation.
-    back : (C, D, S), from delta to the previous state's adjoint.
+    back : (C, D, S), from delta to the previous state's adjoint, with an exponent `back_exponent` (C,) of its own that
+        is 0 for weights of ordinary size (see `gradscope.scaled.unit_scaled`).
     W_hy, b_y : (C, p, n) and (C, p), the readout.
     """
 
     forward: Floats
     back: Floats
+    back_exponent: NDArray[np.int64]
     W_hy: Floats
     b_y: Floats
 
@@ -132,5 +134,5 @@ class Cell(Protocol):
         ...
 
     def carry(self, packed: Packed, delta: Floats, out: Floats) -> None:
-        """Write the adjoint of the previous state (C, ..., S) for delta (C, ..., D)."""
+        """Write the adjoint of the previous state (C, ..., S), but for `back_exponent`, for delta (C, ..., D)."""
         ...

@@ -2,7 +2,8 @@
 
 A `Scaled` array of vectors holds `mantissa * 2**exponent`, one integer exponent for each vector (the last axis). Almost
 always every exponent is zero and the cost is one look at the norms. Only vectors whose norm leaves 2**-128 .. 2**128
-are moved, by powers of two, which is exact.
+are moved, by powers of two, which is exact. The limit: entries more than some 900 powers of two below the largest of
+their own vector count as zero.
 """
 
 from __future__ import annotations
@@ -69,6 +70,15 @@ class Scaled:
         top[top == _NOTHING] = 0
         return top, self.mantissa * _power(live - top)
 
+    def split(self, axis: int) -> tuple[Scaled, Scaled | None]:
+        """The vectors within 2**500 of the largest along `axis`, and the others, zeros in their stead; None if none."""
+        live = _live_exponents(self)
+        far = (live < live.max(axis=axis, keepdims=True) - 500) & (live > _NOTHING)
+        if not far.any():
+            return self, None
+        near = ~far[..., None]
+        return Scaled(self.mantissa * near, self.exponent), Scaled(self.mantissa * ~near, self.exponent)
+
     def log10_norm(self) -> Floats:
         """log10 of the 2-norm of each vector (...,); -inf for an exact zero."""
         copy = Scaled(self.mantissa.copy(), self.exponent.copy())
@@ -90,6 +100,19 @@ def scaled(array: Floats) -> Scaled:
     out = Scaled(np.array(array, np.float64, order="C"), np.zeros(array.shape[:-1], np.int64))
     out.renormalise()
     return out
+
+
+def unit_scaled(matrices: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Matrices (C, ...) whose entries are very large or very small, brought to order 1, and their exponents (C,).
+
+    Those of ordinary size are left as they are, with exponent 0.
+    """
+    largest = np.abs(matrices).max(axis=tuple(range(1, matrices.ndim)))
+    _, exponent = np.frexp(largest)
+    exponent = np.where(np.abs(exponent) > 64, exponent, 0).astype(np.int64)
+    if not exponent.any():
+        return matrices, exponent
+    return np.ldexp(matrices, -exponent.astype(np.int32).reshape(-1, *[1] * (matrices.ndim - 1))), exponent
 
 
 def log10_of(squares: Floats, exponent: NDArray[np.int64]) -> Floats:

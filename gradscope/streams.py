@@ -11,15 +11,18 @@ from hashlib import sha256
 
 import numpy as np
 
+from gradscope.errors import InputError
 from gradscope.scaled import Floats
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """The random generator for one purpose of one seed.
+    """The random generator for one purpose of one seed; InputError for a seed that is no whole number >= 0.
 
     >>> float(stream(0, "x").random()) == float(stream(0, "x").random())
     True
     """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"{seed!r}", where="seed", allowed="a whole number >= 0")
     key = int.from_bytes(sha256(purpose.encode()).digest()[:4], "big")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(key,))))
 

@@ -1,4 +1,4 @@
-"""For all tests: how Hypothesis draws (the same examples everywhere), and peers that are reported when they did not run.
+"""For all tests: how Hypothesis draws (the same examples everywhere), and peers that are reported if they did not run.
 
 Comparisons with another program stand in a file of their own, `tests/peers/test_<module>.py`. Without that module the
 file is not collected, and the summary says so; `--require MODULE` makes its absence an error.

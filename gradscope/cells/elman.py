@@ -14,7 +14,7 @@ import numpy as np
 from gradscope.activations import activation
 from gradscope.errors import InputError
 from gradscope.recurrence import Packed, Parameters, Trace, settle
-from gradscope.scaled import Floats
+from gradscope.scaled import Floats, unit_scaled
 from gradscope.schedule import at_least
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
@@ -105,9 +105,11 @@ class Elman:
     def pack(self, params: Mapping[str, Floats]) -> Packed:
         """Lay out parameters that have a leading run axis C."""
         rows = np.concatenate([params["W_hh"], params["W_xh"], params["b_h"][..., None]], axis=-1)
+        back, back_exponent = unit_scaled(np.ascontiguousarray(params["W_hh"]))
         return Packed(
             forward=np.ascontiguousarray(rows.swapaxes(1, 2)),
-            back=np.ascontiguousarray(params["W_hh"]),
+            back=back,
+            back_exponent=back_exponent,
             W_hy=params["W_hy"],
             b_y=params["b_y"],
         )

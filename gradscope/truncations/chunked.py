@@ -22,5 +22,5 @@ class Chunked:
 
     def schedule(self, coins: Floats) -> Gates:
         """Gates shut at the end of each chunk."""
-        steps = np.arange(1, coins.shape[-1] + 1)
-        return Gates((steps % self.tau != 0).astype(np.float64))
+        seq_len = coins.shape[-1]
+        return Gates((np.arange(1, seq_len + 1) % min(self.tau, seq_len + 1) != 0).astype(np.float64))

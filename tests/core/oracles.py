@@ -1,8 +1,8 @@
 """Independent slow methods that the tests hold gradscope against: written from the equations, without its engine.
 
-Elman network, one example: h_t = f(W_xh x_t + W_hh h_{t-1} + b_h), yhat_t = W_hy h_t + b_y. Steps are 1-based here, as in
-the equations. The loops work on float64 and, with `decimals`, on 60-digit numbers of any magnitude: for these f is tanh,
-relu or linear and the loss mse.
+Elman network, one example: h_t = f(W_xh x_t + W_hh h_{t-1} + b_h), yhat_t = W_hy h_t + b_y. Steps are 1-based here, as
+in the equations. The loops work on float64 and, with `decimals`, on 60-digit numbers of any magnitude: for these f is
+tanh, relu or linear and the loss mse.
 """
 
 from __future__ import annotations
@@ -135,11 +135,9 @@ def naive_example(params, x, y, activation, loss, steps, share, w, h0):
 
 def naive(params, x, y, activation, loss, steps, reduction, w, h0) -> Truth:
     """The same for a batch: examples one by one, their parameter gradients averaged."""
-    T, B, _ = x.shape
+    B = x.shape[1]
     share = 1 / len(steps) if reduction == "mean" else 1
-    found = [
-        naive_example(params, x[:, b], y[:, b], activation, loss, steps, share, w, h0[b]) for b in range(B)
-    ]
+    found = [naive_example(params, x[:, b], y[:, b], activation, loss, steps, share, w, h0[b]) for b in range(B)]
     return Truth(
         sum(value for value, _, _ in found) / B,
         np.stack([dh for _, dh, _ in found], axis=1),

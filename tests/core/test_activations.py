@@ -53,5 +53,5 @@ def test_relu_at_zero_has_slope_zero():
 
 
 def test_unknown_activation_is_refused_with_the_near_miss():
-    with pytest.raises(gs.InputError, match="unknown activation 'tahn'.*allowed: linear, relu, sigmoid, tanh.*'tanh'"):
+    with pytest.raises(gs.InputError, match=r"unknown activation 'tahn'.*allowed: linear, relu, sigmoid, tanh.*'tanh'"):
         activation("tahn")

@@ -76,7 +76,7 @@ def test_unusable_parameter_is_refused(params, message):
 def test_missing_parameter_is_refused():
     case = problem()
     params = {name: array for name, array in case.params.items() if name != "b_h"}
-    with pytest.raises(gs.InputError, match="^params: missing or unknown: b_h; allowed: W_xh, W_hh, b_h"):
+    with pytest.raises(gs.InputError, match=r"^params: missing or unknown: b_h; allowed: W_xh, W_hh, b_h"):
         gs.backprop(case.cell, params, case.x, case.y)
 
 
@@ -117,7 +117,7 @@ def test_unusable_option_is_refused(options, message):
 
 def test_unknown_loss_is_refused_with_the_near_miss():
     case = problem()
-    with pytest.raises(gs.InputError, match="^loss: unknown loss 'crossentropy'; .*did you mean 'cross_entropy'"):
+    with pytest.raises(gs.InputError, match=r"^loss: unknown loss 'crossentropy'; .*did you mean 'cross_entropy'"):
         gs.backprop(case.cell, case.params, case.x, case.y, loss="crossentropy")
 
 
@@ -145,7 +145,13 @@ def test_arguments_are_left_as_they_were():
 def test_defaults_are_mse_last_step_mean_full_and_zero_start(loss_steps):
     case = problem(started=False)
     options = {} if loss_steps == "last" else {"loss_steps": loss_steps}
-    spelled = {"loss": "mse", "loss_steps": loss_steps, "reduction": "mean", "truncation": "full", "h0": np.zeros((B, N))}
+    spelled = {
+        "loss": "mse",
+        "loss_steps": loss_steps,
+        "reduction": "mean",
+        "truncation": "full",
+        "h0": np.zeros((B, N)),
+    }
     arguments = case.cell, case.params, case.x, case.y
     assert_same(gs.backprop(*arguments, **options), gs.backprop(*arguments, **spelled), rtol=0)
 

@@ -7,7 +7,9 @@ from problems import LOSS_STEPS, assert_agrees, assert_same, problem
 
 import gradscope as gs
 from gradscope.activations import ACTIVATIONS
+from gradscope.bptt import loss_gradients
 from gradscope.losses import LOSSES
+from gradscope.schedule import Gates, Windows
 
 every_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 every_loss = pytest.mark.parametrize("loss", sorted(LOSSES))
@@ -150,3 +152,70 @@ def test_examples_are_averaged_in_parameter_gradients_and_apart_in_state_gradien
 def test_order_of_loss_steps_does_not_matter():
     case = problem()
     assert_same(case.backprop(loss_steps=[7, 2, 5]), case.backprop(loss_steps=np.array([2, 5, 7])), rtol=0)
+
+
+# --- many runs at once -----------------------------------------------------------------------------------------------
+
+
+def three_runs():
+    """A tame linear network, one whose states come near the end of float64's range, and one that leaves it."""
+    cases = [problem("linear", T=600, B=2, seed=seed) for seed in range(3)]
+    for case, radius in zip(cases, (0.9, 3.0, 4.0), strict=True):
+        case.params["W_hh"] *= radius
+    return cases
+
+
+def of_runs(cases, steps, seq_len=600, forward_to=None):
+    """loss_gradients of networks that are computed together, under three schedules."""
+    schedules = [Gates(np.ones(seq_len)), Gates(np.arange(seq_len) % 7 / 5), Windows(3, 8)]
+    cell = cases[0].cell
+    packed = cell.pack({name: np.stack([case.params[name] for case in cases]) for name in cases[0].params})
+    x, y, h0 = (np.stack([getattr(case, name) for case in cases]) for name in ("x", "y", "h0"))
+    trace = cell.forward(packed, x[:, : forward_to or seq_len], h0).upto(seq_len)
+    return loss_gradients(cell, packed, trace, y[:, :seq_len], "mse", np.array(steps) - 1, schedules)
+
+
+def assert_same_run(found, run, alone, rtol=1e-12):
+    np.testing.assert_array_equal(found.overflow[run], alone.overflow[0])
+    if found.overflow[run]:
+        return
+    np.testing.assert_allclose(found.loss[run], alone.loss[0], rtol=rtol)
+    parts = [(found.readout, alone.readout)]
+    for mine, other in zip(found.truncated, alone.truncated, strict=True):
+        np.testing.assert_allclose(mine.log10_dh[run], other.log10_dh[0], rtol=rtol, atol=rtol)
+        parts.append((mine.weights, other.weights))
+    for mine, other in parts:
+        np.testing.assert_allclose(mine[run].log10_norm(), other[0].log10_norm(), rtol=rtol, atol=1e-11)
+
+
+@pytest.mark.parametrize("steps", [[600], [500], [2, 300, 500], [2, 300, 600]], ids=str)
+def test_runs_computed_together_agree_with_each_alone(steps):
+    cases = three_runs()
+    together = of_runs(cases, steps)
+    assert together.overflow[0] == together.overflow[1] == 0
+    assert (together.overflow[2] > 0) == (steps[-1] == 600)
+    for run, case in enumerate(cases):
+        assert_same_run(together, run, of_runs([case], steps))
+
+
+@pytest.mark.parametrize("seq_len", [500, 540])
+def test_shorter_sequence_is_a_prefix_of_the_same_forward_pass(seq_len):
+    cases, steps = three_runs(), [2, 300, seq_len]
+    prefix, short = of_runs(cases, steps, seq_len, forward_to=600), of_runs(cases, steps, seq_len)
+    assert (prefix.overflow[2] > 0) == (seq_len == 540)
+    for run in range(3):
+        np.testing.assert_array_equal(prefix.overflow[run], short.overflow[run])
+        if not short.overflow[run]:
+            assert prefix.loss[run] == short.loss[run]
+            for mine, other in zip(prefix.truncated, short.truncated, strict=True):
+                np.testing.assert_allclose(mine.log10_dh[run], other.log10_dh[run], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("seq_len", [500, 540, 600])
+def test_overflow_beyond_a_prefix_is_not_its_own(seq_len):
+    case = three_runs()[2]
+    packed = case.cell.pack({name: array[None] for name, array in case.params.items()})
+    trace, short = (case.cell.forward(packed, case.x[None, :length], case.h0[None]) for length in (600, seq_len))
+    assert trace.upto(seq_len).overflow == short.overflow
+    assert (short.overflow == 0) == (seq_len == 500)
+    np.testing.assert_array_equal(trace.upto(seq_len).states, short.states)

@@ -62,5 +62,5 @@ def test_wrong_options_are_refused(options, message):
 
 
 def test_negative_input_scale_is_refused():
-    with pytest.raises(gs.InputError, match="input_scale.*at least 0"):
+    with pytest.raises(gs.InputError, match=r"input_scale.*at least 0"):
         gs.cell("elman", **SIZES).init(seed=0, spectral_radius=1.0, input_scale=-1.0)

@@ -41,7 +41,9 @@ def test_cross_entropy_agrees_with_automatic_differentiation(p, steps, seed):
 @pytest.mark.parametrize("shift", [-1e6, 0.0, 1e6])
 def test_cross_entropy_does_not_depend_on_a_common_shift(shift):
     yhat = np.array([[0.5, -1.0, 2.0]])
-    for found, expected in zip(cross_entropy(yhat + shift, np.array([1])), cross_entropy(yhat, np.array([1])), strict=True):
+    for found, expected in zip(
+        cross_entropy(yhat + shift, np.array([1])), cross_entropy(yhat, np.array([1])), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
@@ -87,7 +89,8 @@ def test_steps_are_counted_from_one_and_come_in_order(loss_steps, chosen):
 
 
 @pytest.mark.parametrize(
-    "loss_steps", ["first", "", "1.5", "1,,2", 1.5, [], [1.0, 2.0], True, [True], None, [[1, 2]], [[1], [2, 3]], {"a": 1}]
+    "loss_steps",
+    ["first", "", "1.5", "1,,2", 1.5, [], [1.0, 2.0], True, [True], None, [[1, 2]], [[1], [2, 3]], {"a": 1}],
 )
 def test_what_names_no_steps_is_refused(loss_steps):
     with pytest.raises(gs.InputError, match=r"^loss_steps: .* names no steps; allowed: .*from 1 to seq_len = 10"):

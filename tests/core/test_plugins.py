@@ -1,6 +1,7 @@
 """Guards plug-in families: a file is a member, a spec is a member written as text, and errors name the near miss."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,18 +15,12 @@ every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fa
 
 @every_family
 def test_every_file_is_a_member_named_after_it(family):
-    files = {path.stem for path in plugin_files(family)}
+    files = {path.stem for path in Path(family.__file__).parent.glob("*.py")} - {"__init__"}
     assert {name.replace("-", "_") for name in plugins.names(family)} == files
     for name in plugins.names(family):
         member = plugins.find(family, name)
         assert member.__module__ == f"{family.__name__}.{name.replace('-', '_')}"
         assert member.__doc__
-
-
-def plugin_files(family):
-    from pathlib import Path
-
-    return [path for path in Path(family.__file__).parent.glob("*.py") if path.stem != "__init__"]
 
 
 @every_family

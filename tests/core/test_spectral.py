@@ -36,7 +36,7 @@ def test_unit_draw_tells_its_own_radius_and_norm(ensemble):
 
 @every_ensemble
 def test_unit_draw_cannot_be_changed_by_who_gets_it(ensemble):
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(ValueError, match=r"read-only"):
         unit_draw(ensemble, 5, 0).matrix[0, 0] = 7.0
 
 
@@ -110,7 +110,7 @@ def test_draw_without_any_radius_is_refused(monkeypatch):
             return np.zeros((n, n))
 
     monkeypatch.setattr(plugins, "parse", lambda *_: Nothing())
-    with pytest.raises(gs.InputError, match="'nothing' draws a matrix of spectral radius 0"):
+    with pytest.raises(gs.InputError, match=r"'nothing' draws a matrix of spectral radius 0"):
         unit_draw("nothing", 3, 0)
 
 
@@ -123,5 +123,5 @@ def test_impossible_radius_is_refused(radius, fault):
 
 def test_unknown_ensemble_is_refused_with_the_near_miss():
     cell = gs.cell("elman", hidden_size=3, input_size=1, output_size=1)
-    with pytest.raises(gs.InputError, match="unknown ensemble 'gausian'.*gaussian.*did you mean 'gaussian'"):
+    with pytest.raises(gs.InputError, match=r"unknown ensemble 'gausian'.*gaussian.*did you mean 'gaussian'"):
         cell.init(seed=0, spectral_radius=1.0, ensemble="gausian")

@@ -10,7 +10,7 @@ from gradscope.streams import coins, stream
 seeds = st.integers(0, 2**32)
 
 
-@given(seed=seeds, purpose=st.text(max_size=20))
+@given(seed=seeds, purpose=st.sampled_from(["x", "W_hh gaussian", "coins", ""]))
 def test_same_seed_and_purpose_give_the_same_numbers(seed, purpose):
     np.testing.assert_array_equal(stream(seed, purpose).random(5), stream(seed, purpose).random(5))
 
@@ -55,7 +55,9 @@ def test_coins_are_uniform():
         assert abs((tossed < pi).mean() - pi) < 4 * np.sqrt(pi * (1 - pi) / tossed.size)
 
 
-@pytest.mark.parametrize(("seed", "purpose", "first"), [(0, "x", 0.23447714344812975), (1, "coins", 0.7955583480162002)])
+@pytest.mark.parametrize(
+    ("seed", "purpose", "first"), [(0, "x", 0.23447714344812975), (1, "coins", 0.7955583480162002)]
+)
 def test_numbers_are_those_of_earlier_releases(seed, purpose, first):
     # All stored results rest on them: a change here is a new version of the numerics.
     assert stream(seed, purpose).random() == first

@@ -1,6 +1,6 @@
 """Guards truncations: one suite that every member passes, the contract's table taken literally, and published laws.
 
-A new truncation needs a line in EXAMPLES, and an oracle in `oracles.reach` if it is to be checked against its definition.
+A new truncation needs a line in EXAMPLES, and its definition in `oracles.reach`.
 """
 
 import dataclasses
@@ -219,6 +219,11 @@ def test_one_chunk_is_full(T, beyond):
     assert_identical(f"chunked:{T + beyond}", "full", T)
 
 
+@pytest.mark.parametrize("spec", ["fixed:{}", "chunked:{}", "tbptt:1:{}"])
+def test_tau_far_beyond_every_sequence_is_full(spec):
+    assert_identical(spec.format(10**20), "full", T=8)
+
+
 @given(T=lengths, k1=lengths, beyond=st.integers(0, 5))
 def test_tbptt_whose_windows_all_begin_at_the_start_is_full(T, k1, beyond):
     assert_identical(f"tbptt:{k1}:{T + k1 - 1 + beyond}", "full", T)
@@ -302,7 +307,7 @@ def test_random_unweighted_underrepresents_each_lag_by_its_probability(loss_step
 
 
 def scalar_estimates(w, spec, tossed):
-    """dL_T/db_h of h_t = w h_{t-1} + b_h for each row of coins, the loss's own gradient being 1: m = 1/(1-w) if T is long."""
+    """dL_T/db_h of h_t = w h_{t-1} + b_h for each row of coins, where dL_T/dh_T = 1. In full it is m = 1/(1-w)."""
     params = {name: np.array(value) for name, value in {"W_xh": [[1.0]], "W_hh": [[w]], "b_h": [0.0]}.items()}
     params |= {"W_hy": np.array([[1.0]]), "b_y": np.array([0.0])}
     T = tossed.shape[1]

@@ -176,7 +176,7 @@ def _windowed(work: _Pass, k1: int, depths: list[int]) -> dict[int, Gradient]:
     delta = np.empty((C, T, B, work.packed.forward.shape[2]))
     reached = [min(depth, windows * k1) for depth in depths]
     found: dict[int, Gradient] = {}
-    # Window w ends at step (w + 1) k1 (1-based) and stands `lag` steps before it; the last starts at the sequence's end.
+    # Window w ends at step (w + 1) k1 (1-based) and stands `lag` steps before it; the last starts where the data end.
     for lag in range(0 if windows > 1 else k1 - T, reached[-1]):
         first, last = lag // k1, min(windows, (T + lag) // k1)
         at = slice((first + 1) * k1 - 1 - lag, last * k1 - lag, k1)

@@ -36,10 +36,13 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="gradscope")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """What happens to gradients inside a recurrent network: do they vanish, do they explode, how far do they reach."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()

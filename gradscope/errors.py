@@ -32,7 +32,8 @@ class InputError(GradscopeError, ValueError):
             allowed and f"allowed: {allowed}",
             hint,
         ]
-        super().__init__("; ".join(part for part in parts if part))
+        message = "; ".join(part for part in parts if part)
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))  # one line, whatever users' names hold
         self.what, self.where, self.allowed, self.hint = what, where, allowed, hint
 
     def __reduce__(self) -> tuple[object, ...]:

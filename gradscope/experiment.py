@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import InputError, unknown
-from gradscope.grid import FAMILIES, Sweep, options_anywhere, resolve
+from gradscope.grid import FAMILIES, Sweep, options_of, resolve
 
 SHIPPED = next(
     folder
@@ -31,14 +31,13 @@ def read(experiment: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     path = _locate(experiment)
     given, places = _parse(path)
     overrides = dict(overrides or {})
-    if overrides.keys() & FAMILIES.keys():
-        # Another cell or task than the file's: the options that the file has for its own no longer apply.
-        given = {key: value for key, value in given.items() if key not in options_anywhere()}
+    for key in FAMILIES.keys() & overrides.keys():
+        given = _without_options_of_others(given, key, overrides[key])
     for key, value in overrides.items():
         given[key], places[key] = value, f"--set {key}"
     name = given.pop("name", path.stem)
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"{name!r}", where=places["name"], allowed="letters, digits, '.', '_' and '-'")
+        raise InputError(f"{name!r}", where=places.get("name", str(path)), allowed="letters, digits, '.', '_' and '-'")
     return resolve(name, given, places)
 
 
@@ -53,27 +52,55 @@ def _locate(experiment: str | Path) -> Path:
     raise unknown("experiment", text, names())
 
 
+def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> dict[str, Any]:
+    """`given` for another cell or task than the file's: without options that none of the chosen has."""
+    options = options_of(key)
+    chosen = choice if isinstance(choice, list | tuple) else [choice]
+    kept = set[str]().union(*(options.get(name, set()) for name in chosen if isinstance(name, str)))
+    dropped = set[str]().union(*options.values()) - kept
+    return {name: value for name, value in given.items() if name not in dropped}
+
+
 def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The [sweep] table of a TOML file, and for each key the place where it stands."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(content)
     except OSError as error:
         raise InputError(f"cannot read experiment: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"TOML syntax: {error}", where=str(path)) from None
-
-    def place(pattern: str) -> str:
-        found = [number for number, line in enumerate(content.splitlines(), 1) if re.match(pattern, line)]
-        return f"{path}, line {found[0]}" if found else str(path)
-
-    for table in tables:
+        reason = str(error).replace("at end of document", f"at the end, line {len(content.splitlines())}")
+        raise InputError(f"TOML syntax: {reason}", where=str(path)) from None
+    lines = _lines(content)
+    for table, value in tables.items():
         if table != "sweep":
-            raise unknown("table", table, ["sweep"], where=place(rf"\s*\[?\[?\s*{re.escape(table)}\b"))
+            where = f"{path}, line {lines[table,]}"
+            if not isinstance(value, dict | list) or (isinstance(value, list) and not isinstance(value[0], dict)):
+                raise InputError(f"key {table!r} stands outside the table", where=where, hint="write it below [sweep]")
+            raise unknown("table", table, ["sweep"], where=where)
     keys = tables.get("sweep")
     if not isinstance(keys, dict):
         raise InputError("no [sweep] table", where=str(path))
-    written = {key: place(rf"""\s*["']?{re.escape(key)}["']?\s*=""") for key in ["name", *keys]}
-    return dict(keys), {key: f"{where}, {key}" for key, where in written.items()}
+    return dict(keys), {key: f"{path}, line {lines['sweep', key]}, {key}" for key in keys}
+
+
+def _lines(content: str) -> dict[tuple[str, ...], int]:
+    """The line on which each table, and each key of each table, begins.
+
+    TOML readers do not tell. But a document cut after a whole statement is a document: what is new in it, against the
+    one cut before, began on the first line of that statement.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    begun, lines = 0, content.split("\n")
+    for end in range(1, len(lines) + 1):
+        try:
+            tables = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue  # within a statement of several lines
+        for table, keys in tables.items():
+            for path in [(table,), *((table, key) for key in (keys if isinstance(keys, dict) else ()))]:
+                found.setdefault(path, begun + 1)
+        begun = end
+    return found

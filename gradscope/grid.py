@@ -43,7 +43,7 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "truncation": lambda spec: plugins.spec_of(truncations.truncation(spec)),
     "reduction": lambda name: _one_of("reduction", name, REDUCTIONS),
     "loss": lambda name: name and _one_of("loss", name, LOSSES),
-    "loss_steps": lambda steps: ",".join(map(str, sorted(steps))) if isinstance(steps, list) else str(steps),
+    "loss_steps": lambda steps: _steps_text(steps),
 }
 
 Grid = Mapping[str, tuple[Any, ...]]
@@ -93,7 +93,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     known = BASE | dict(
         field for plugins in chosen.values() for plugin in plugins.values() for field in _fields(plugin)
     )
-    fixed = {size: values.pop(size) for size in SIZES if size in values and size not in known}
+    fixed = {key: values_of(values.pop(key), int, at[key]) for key in SIZES if key in values and key not in known}
     for key in values:
         if key not in (known.keys() | {"seeds"}) - {"seed"}:
             raise _not_a_key(key, known, at[key])
@@ -114,14 +114,10 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     return Sweep(name, grid, data)
 
 
-def options_anywhere() -> set[str]:
-    """The options of all cells and tasks that there are."""
-    return {
-        option
-        for key, family in FAMILIES.items()
-        for name in plugins.names(family)
-        for option, _ in _fields(plugins.find(family, name))
-    }
+def options_of(key: str) -> dict[str, set[str]]:
+    """The options of each cell (`key` "cell") or task ("task") that there is."""
+    family = FAMILIES[key]
+    return {name: {option for option, _ in _fields(plugins.find(family, name))} for name in plugins.names(family)}
 
 
 class _Places(dict[str, str]):
@@ -154,15 +150,26 @@ def _fields(plugin: type) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _not_a_key(key: str, known: Mapping[str, Any], where: str) -> InputError:
-    if key in options_anywhere():
+    options = set[str]().union(*(own for family in FAMILIES for own in options_of(family).values()))
+    if key in options:
         return InputError("is an option of none of the cells and tasks chosen", where=where, hint="remove it")
-    return unknown("key", key, ({*known} - {"seed"}) | options_anywhere() | {"name", "seeds"}, where=where)
+    return unknown("key", key, ({*known} - {"seed"}) | options | {"name", "seeds"}, where=where)
 
 
 def _one_of(kind: str, name: str, choices: Iterable[str]) -> str:
     if name not in choices:
         raise unknown(kind, name, choices)
     return name
+
+
+def _steps_text(steps: str | int | list[int]) -> str:
+    """Loss steps as text: "last", "all", or ascending numbers."""
+    if isinstance(steps, str):
+        numbers = steps.split(",")
+        if not all(number.strip().isdecimal() for number in numbers):
+            return steps
+        steps = [int(number) for number in numbers]
+    return ",".join(map(str, sorted(steps))) if isinstance(steps, list) else str(steps)
 
 
 def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
@@ -181,7 +188,7 @@ def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
 
 
 def _check_tasks(
-    grid: Grid, chosen: Mapping[str, type], fixed: Mapping[str, Any], at: _Places
+    grid: Grid, chosen: Mapping[str, type], fixed: Grid, at: _Places
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Make every task, read its data, and hold losses, lengths and sizes against it; yield task and its data's record.
 
@@ -194,12 +201,14 @@ def _check_tasks(
                 task = tasks.task(name, **options)
                 record = task.record()
             for key, size in zip(SIZES, task.sizes, strict=True):
-                if fixed.get(key, size) != size:
-                    what = f"{fixed[key]!r}, but task {name} has {size}"
+                if fixed.get(key, (size,)) != (size,):
+                    what = f"{', '.join(map(str, fixed[key]))}, but task {name} has {size}"
                     raise InputError(what, where=at[key], hint="remove the key")
             for loss in grid["loss"]:
                 if loss not in (None, *task.losses):
                     raise unknown(f"loss for task {name}", loss, task.losses, where=at["loss"])
+            if "cross_entropy" in grid["loss"] and task.sizes[1] < 2:
+                raise InputError(f"{task.sizes[1]}", where=at["output_size"], allowed=">= 2 classes for cross_entropy")
             if longest > task.longest:
                 what = f"{longest} steps are more than task {name} has data for"
                 raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -26,11 +27,25 @@ def names(family: ModuleType) -> tuple[str, ...]:
 
 def find(family: ModuleType, name: str) -> Any:
     """The class of the member called `name`; InputError with the near miss if there is none."""
-    kind = family.__name__.rpartition(".")[2].removesuffix("s")
     if name not in names(family):
-        raise unknown(kind, name, names(family))
+        raise unknown(_kind(family), name, names(family))
     module = importlib.import_module(f"{family.__name__}.{name.replace('-', '_')}")
     return getattr(module, name.title().replace("-", ""))
+
+
+def make(family: ModuleType, name: str, options: Mapping[str, Any]) -> Any:
+    """The member called `name` with these options; InputError for an unknown, missing or unusable one."""
+    member = find(family, name)
+    fields = {field.name: field for field in dataclasses.fields(member)}
+    kind = _kind(family)
+    for option in options:
+        if option not in fields:
+            raise unknown(f"option of {kind} {name}:", option, fields)
+    required = dataclasses.MISSING
+    missing = [key for key, field in fields.items() if field.default is required and key not in options]
+    if missing:
+        raise InputError(f"{kind} {name} needs {', '.join(missing)}")
+    return member(**options)
 
 
 def usage(family: ModuleType) -> list[str]:
@@ -72,3 +87,7 @@ def spec_of(plugin: Any) -> str:
     name = type(plugin).__module__.rpartition(".")[2].replace("_", "-")
     values = (getattr(plugin, field.name) for field in dataclasses.fields(plugin))
     return ":".join([name, *(repr(value).removesuffix(".0") for value in values)])
+
+
+def _kind(family: ModuleType) -> str:
+    return family.__name__.rpartition(".")[2].removesuffix("s")

@@ -58,4 +58,4 @@ def at_least(minimum: int, **values: float) -> None:
     """Raise InputError unless every named value is at least `minimum`."""
     for name, value in values.items():
         if not minimum <= value < float("inf"):
-            raise InputError(f"must be at least {minimum}, not {value:g}", where=name)
+            raise InputError(f"must be at least {minimum}, not {value!r}", where=name)

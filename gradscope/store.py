@@ -39,6 +39,8 @@ class Store:
             raise InputError("holds no sweep", where=str(self.folder), hint="run gradscope sweep first") from None
         except (OSError, ValueError) as error:
             raise InputError(f"cannot be read: {error}", where=str(self.folder / MANIFEST)) from None
+        if not isinstance(content, dict) or not {"name", "hash", "grid"} <= content.keys():
+            raise InputError("holds no sweep, but another program's manifest.json", where=str(self.folder))
         return content
 
     def holds(self, sweep_hash: str) -> bool:
@@ -46,7 +48,7 @@ class Store:
         if not (self.folder / MANIFEST).exists():
             return False
         manifest = self.manifest()
-        return manifest.get("hash") == sweep_hash and bool(manifest.get("finished")) and not self._shards()
+        return manifest["hash"] == sweep_hash and bool(manifest.get("finished")) and not self._shards()
 
     def write_manifest(self, content: dict[str, Any]) -> None:
         """Replace the manifest."""
@@ -108,11 +110,11 @@ def create(folder: Path, name: str, run_ids: set[str]) -> Store:
     except OSError as error:
         raise InputError(f"output folder cannot be written: {error.strerror}", where=str(folder)) from None
     if (folder / MANIFEST).exists():
+        held = store.manifest()
         strangers = store.done() - run_ids
         if strangers:
-            held = store.manifest()
             raise InputError(
-                f"output folder holds another sweep ({held.get('name')}, {held.get('hash')}): "
+                f"output folder holds another sweep ({held['name']}, {held['hash']}): "
                 f"{len(strangers)} of its runs are not in this one ({name})",
                 where=str(folder),
                 hint="choose another folder with -o, or remove this one",

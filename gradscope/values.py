@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -15,29 +15,16 @@ from gradscope.errors import InputError
 Size = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0)]
-Steps = str | int | list[int]
+Steps = int | str | list[int]
 
-_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "array": "a list", " | ": " or "}
-
-
-class Range(msgspec.Struct, forbid_unknown_fields=True):
-    """`{ start, stop, num }`: `num` evenly spaced numbers, both ends included."""
-
-    start: float
-    stop: float
-    num: Size
-
-    def points(self) -> list[float]:
-        """The numbers, to 12 digits, so that each can be written down and found again: 1.15, not 1.1500000000000001."""
-        points = [float(f"{point:.12g}") for point in np.linspace(self.start, self.stop, self.num)]
-        return [int(point) if point.is_integer() and abs(point) < 2**53 else point for point in points]
+_WORDS = {int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
 def values_of(given: Any, kind: Any, where: str) -> tuple[Any, ...]:
     """The values that `given` stands for, as `kind`; InputError, said to stand at `where`, for any that cannot be."""
     if isinstance(given, Mapping):
         given = _range(given, where)
-    listed = given if isinstance(given, list | tuple | np.ndarray) else [given]
+    listed = given if isinstance(given, list | tuple) or np.ndim(given) else [given]
     if not len(listed):
         raise InputError("empty list", where=where, allowed="at least one value")
     return distinct([_convert(value, kind, where) for value in listed], where)
@@ -45,7 +32,8 @@ def values_of(given: Any, kind: Any, where: str) -> tuple[Any, ...]:
 
 def seeds_of(given: Any, where: str) -> list[Any]:
     """The seeds that a number of seeds, or a list, stands for."""
-    if isinstance(given, list | tuple | np.ndarray):
+    given = _plain(given)
+    if isinstance(given, list | tuple):
         return list(given)
     if type(given) is not int or given < 1:
         raise InputError(f"{given!r}", where=where, allowed="a number of seeds >= 1, or a list of seeds")
@@ -61,30 +49,57 @@ def distinct(values: list[Any], where: str) -> tuple[Any, ...]:
 
 
 def _range(given: Mapping[str, Any], where: str) -> list[float]:
-    try:
-        return msgspec.convert(dict(given), Range).points()
-    except msgspec.ValidationError as error:
-        reason = str(error).replace("`", "")
-        raise InputError(
-            f"range {dict(given)!r}: {reason}", where=where, allowed="{ start = number, stop = number, num = count }"
-        ) from None
+    """The points of `{ start, stop, num }`: `num` evenly spaced numbers, both ends included."""
+    fault = _range_fault(given)
+    if fault:
+        allowed = "{ start = number, stop = number, num = count }"
+        raise InputError(f"range {dict(given)!r}: {fault}", where=where, allowed=allowed)
+    points = np.linspace(given["start"], given["stop"], given["num"])
+    # To 12 digits, so that each can be written down and found again: 1.15, not 1.1500000000000001.
+    rounded = [float(f"{point:.12g}") for point in points]
+    return [int(point) if point.is_integer() and abs(point) < 2**53 else point for point in rounded]
+
+
+def _range_fault(given: Mapping[str, Any]) -> str:
+    names = ("start", "stop", "num")
+    if others := [name for name in given if name not in names]:
+        return f"unknown {', '.join(others)}"
+    if missing := [name for name in names if name not in given]:
+        return f"missing {', '.join(missing)}"
+    for end in ("start", "stop"):
+        number = given[end]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e300:
+            return f"{end} must be a finite number, not {number!r}"
+    if type(given["num"]) is not int or given["num"] < 1:
+        return f"num must be a whole number >= 1, not {given['num']!r}"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = _plain(value)
     try:
         converted = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{value!r}", where=where, allowed=_allowed(error, kind)) from None
+    except (msgspec.ValidationError, OverflowError):
+        raise InputError(f"{value!r}", where=where, allowed=_describe(kind)) from None
     if isinstance(converted, float) and not np.isfinite(converted):
         raise InputError(f"{value!r} is not finite", where=where, allowed="a finite number")
-    return converted
+    if type(converted) is int and kind is not Steps and abs(converted) >= 2**63:
+        raise InputError(f"{value!r}", where=where, allowed=f"{_describe(kind)} of at most 64 bits")
+    return converted + 0.0 if isinstance(converted, float) else converted  # zero has no sign
 
 
-def _allowed(error: msgspec.ValidationError, kind: Any) -> str:
+def _describe(kind: Any) -> str:
     """What a type allows, in a user's words."""
-    found = re.match("Expected (.*?)(, got .*)?$", str(error))
-    if not found:  # a text that is none of those that a Literal lists
-        return " or ".join(repr(choice) for part in get_args(kind) for choice in get_args(part))
-    return re.sub(r"\b(int|float|str|array)\b| \| ", lambda word: _WORDS[word[0]], found[1].replace("`", ""))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return f"{_describe(arguments[0])} >= {arguments[1].ge}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(_describe, arguments))
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    return _WORDS[origin or kind]

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from gradscope import plugins
-from gradscope.errors import InputError
 from gradscope.recurrence import Cell
 
 FAMILY = sys.modules[__name__]
@@ -33,16 +32,5 @@ def cell(name: str, **options: Any) -> Cell:
     >>> cell.shapes()["W_xh"]
     (3, 2)
     """
-    kind = plugins.find(FAMILY, name)
-    allowed = kind.__dataclass_fields__
-    for option in options:
-        if option not in allowed:
-            raise InputError(f"cell {name!r} has no option {option!r}", allowed=", ".join(allowed))
-    try:
-        made: Cell = kind(**options)
-    except TypeError:
-        missing = sorted(
-            key for key in ("hidden_size", "input_size", "output_size") if key in allowed and key not in options
-        )
-        raise InputError(f"cell {name!r} needs {', '.join(missing)}") from None
+    made: Cell = plugins.make(FAMILY, name, options)
     return made

@@ -18,5 +18,5 @@ def task(name: str, **options: Any) -> Task:
     >>> task("sine", frequency=0.1).sizes
     (1, 1)
     """
-    made: Task = plugins.find(FAMILY, name)(**options)
+    made: Task = plugins.make(FAMILY, name, options)
     return made

@@ -17,6 +17,8 @@ class Series:
     ----------
     file : CSV, Parquet or .npy; the daily stock prices in matplotlib's sample data if not given.
     column : which column of the file.
+
+    The series is normalised as a whole; where it drifts, the windows that a run sees need not have unit variance.
     """
 
     file: str = ""

@@ -69,6 +69,6 @@ def test_loading_a_folder_without_a_sweep_says_so(tmp_path):
     (tmp_path / "manifest.json").write_text("{not json")
     with pytest.raises(gs.InputError, match=r"manifest\.json: cannot be read"):
         gs.load(tmp_path)
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text('{"name": "a", "hash": "b", "grid": {}}')
     with pytest.raises(gs.InputError, match="none of the sweep's runs is finished"):
         gs.load(tmp_path)

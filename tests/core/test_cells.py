@@ -51,8 +51,11 @@ def test_size_that_is_no_whole_number_is_refused(size, value):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_size": 3}, "'elman' needs input_size, output_size"),
-        (SIZES | {"hiden_size": 3}, "'elman' has no option 'hiden_size'; allowed: hidden_size"),
+        ({"hidden_size": 3}, "cell elman needs input_size, output_size"),
+        (
+            SIZES | {"hiden_size": 3},
+            "unknown option of cell elman: 'hiden_size'; allowed: .*did you mean 'hidden_size'",
+        ),
         (SIZES | {"activation": "gelu"}, "unknown activation 'gelu'; allowed: linear, relu, sigmoid, tanh"),
     ],
 )

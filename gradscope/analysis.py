@@ -28,8 +28,8 @@ class Estimate(NamedTuple):
     seeds: int
 
     def __str__(self) -> str:
-        if not np.isfinite(self.half_width):
-            return f"{self.value:.3g}"
+        if not self.half_width > 0:
+            return f"{self.value:.4g}"
         digits = max(0, 1 - int(np.floor(np.log10(max(self.half_width, 1e-12)))))
         return f"{self.value:.{min(digits, 4)}f} ± {self.half_width:.{min(digits, 4)}f}"
 
@@ -49,41 +49,66 @@ def estimate(sample: Sequence[float]) -> Estimate:
 
 
 def panels(results: Results) -> pd.Series:
-    """For each run, its values of the swept parameters that are on no axis of the figures, in words."""
+    """For each run, its values of the swept parameters that are on no axis of the figures, in words.
+
+    An option counts as swept if it takes several values within one cell and task.
+    """
     runs = results.runs
     label = pd.Series("", index=runs.index)
+    kinds = ["cell", "task"]
     for name in results.parameters:
-        if name not in AXES and len(runs[name].unique()) > 1:
+        if name in AXES:
+            continue
+        own = runs[[name]].groupby([runs[kind] for kind in kinds if kind != name], observed=True)[name]
+        if own.nunique().max() > 1:
             words = runs[name].astype(str)
             if pd.api.types.is_numeric_dtype(runs[name]):
-                words = f"{name} = " + words
-            label = label.where(label == "", label + ", ") + words
+                words = f"{name} = " + runs[name].map("{:g}".format)
+            words = words.where(runs[name].notna(), "")
+            label = label + np.where((label != "") & (words != ""), ", ", "") + words
     return label
 
 
 def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
-    """log10 |dL/dh_t| of each last-step, full-BPTT run at each lag, with `panel`, `spectral_radius`, `seed`, `seq_len`.
+    """log10 |dL/dh_t| of each full-BPTT run with a single loss step, at each lag from 0 on.
 
-    Runs of the greatest length only, unless `longest` is false; empty if the sweep has no such runs.
+    Columns are those of the timesteps, `panel`, `spectral_radius`, `seed` and `seq_len`. The loss step is the last, or,
+    in a sweep without it, the greatest that was swept. Runs of the greatest length only, unless `longest` is false;
+    empty if the sweep has no such runs.
     """
-    runs = results.runs
-    chosen = (runs["loss_steps"] == "last") & (runs["truncation"] == "full") & (runs["status"] == "ok")
-    chosen &= runs["reduction"] == runs["reduction"].iloc[0]
-    if longest and chosen.any():
-        chosen &= runs["seq_len"] == runs.loc[chosen, "seq_len"].max()
-    if not chosen.any():
-        return pd.DataFrame(columns=["panel", "spectral_radius", "seed", "seq_len", "lag", "log10_dh"])
-    ids = list(runs.loc[chosen, "run_id"])
-    steps = results.select(run_id=ids).timesteps if not chosen.all() else results.timesteps
-    about = runs.assign(panel=panels(results))[chosen][["run_id", "panel", "spectral_radius", "seed", "seq_len"]]
-    return steps.astype({"run_id": str}).merge(about.astype({"run_id": str}), on="run_id")
+    runs = _reach_runs(results)
+    runs = runs[runs["status"] == "ok"]
+    if longest:
+        runs = runs[runs["seq_len"] == runs["seq_len"].max()]
+    if runs.empty:
+        return pd.DataFrame(columns=["run_id", "t", "lag", "log10_dh", "panel", "spectral_radius", "seed", "seq_len"])
+    steps = results.select(run_id=list(runs["run_id"])).timesteps
+    about = runs[["run_id", "panel", "spectral_radius", "seed", "seq_len"]]
+    return steps[steps["lag"] >= 0].astype({"run_id": str}).merge(about.astype({"run_id": str}), on="run_id")
+
+
+def _reach_runs(results: Results) -> pd.DataFrame:
+    runs = results.runs.assign(panel=panels(results))
+    runs = runs[(runs["truncation"] == "full") & (runs["reduction"] == runs["reduction"].iloc[0])]
+    steps = runs["loss_steps"].astype(str)
+    if not (steps == "last").any():
+        single = steps[steps.str.isdecimal()]
+        return runs[steps == max(single, key=int)] if len(single) else runs[:0]
+    return runs[steps == "last"]
 
 
 def quantiles(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
-    """`low`, `median` and `high` (10 %, 50 %, 90 %) of a column over seeds, and how many `seeds`, for each group."""
+    """`low`, `median` and `high` (10 %, 50 %, 90 %) of a column over seeds, and how many `seeds`, for each group.
+
+    Interpolated linearly between seeds; where one neighbour is -inf (a gradient of exactly zero), the lower of the two.
+    """
+    if table.empty:
+        return pd.DataFrame(columns=[*by, "low", "median", "high", "seeds"])
     grouped = table.groupby(by, observed=True, sort=True)[column]
-    # Interpolating between -inf and a number is undefined; the nearest of the two is exact.
-    bands = grouped.quantile(list(QUANTILES), interpolation="nearest").unstack()  # noqa: PD010
+    levels = list(QUANTILES)
+    with np.errstate(invalid="ignore"):
+        bands = grouped.quantile(levels)
+    bands = bands.where(bands.notna(), grouped.quantile(levels, interpolation="lower")).unstack()  # noqa: PD010
     bands.columns = ["low", "median", "high"]
     return bands.assign(seeds=grouped.count()).reset_index()
 
@@ -92,63 +117,101 @@ def decay_rates(table: pd.DataFrame) -> pd.DataFrame:
     """The slope of ln |dL/dh| against lag, nats a step, for each panel, spectral radius and seed of a `reach` table.
 
     Least squares over the lags after the transient (from a quarter of the length, at most 10 steps); exact zeros are
-    left out. Negative: vanishing; positive: exploding.
+    left out. `state` says what the rate means: "vanishing" (negative), "exploding" (positive), "constant" (zero, but
+    for rounding), "zero" (every gradient after the transient is exactly zero) or "short" (too few lags to fit).
     """
-    fitted = table[table["lag"] >= np.minimum(10, table["seq_len"] // 4)]
-    fitted = fitted[np.isfinite(fitted["log10_dh"])]
     rows = []
-    for key, run in fitted.groupby(["panel", "spectral_radius", "seed"], observed=True):
-        if len(run) >= 3:
-            slope = np.polyfit(run["lag"], run["log10_dh"], 1)[0] * np.log(10.0)
-            rows.append((*key, slope))
-    return pd.DataFrame(rows, columns=["panel", "spectral_radius", "seed", "rate"])
+    for key, run in table.groupby(["panel", "spectral_radius", "seed"], observed=True):
+        fitted = run[run["lag"] >= np.minimum(10, run["seq_len"] // 4)]
+        live = fitted[np.isfinite(fitted["log10_dh"])]
+        if len(live) < 3:
+            rows.append((*key, np.nan, "zero" if len(fitted) >= 3 and live.empty else "short"))
+            continue
+        rate = np.polyfit(live["lag"], live["log10_dh"], 1)[0] * np.log(10.0)
+        constant = abs(rate) * np.ptp(live["lag"]) < 1e-6
+        rows.append((*key, rate, "constant" if constant else "vanishing" if rate < 0 else "exploding"))
+    return pd.DataFrame(rows, columns=["panel", "spectral_radius", "seed", "rate", "state"])
+
+
+def regimes(results: Results) -> pd.DataFrame:
+    """The `decay_rates` of a sweep's longest runs, with those whose forward states overflowed as state "overflow"."""
+    runs = _reach_runs(results)
+    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
+    overflowed = runs.loc[runs["status"] != "ok", ["panel", "spectral_radius", "seed"]]
+    # Where the longest all overflowed, `reach` would go on to shorter ones, of which nothing is said here.
+    table = reach(results)
+    measured = decay_rates(table[table["seq_len"] == runs["seq_len"].max()])
+    if overflowed.empty or measured.empty:
+        return measured if overflowed.empty else overflowed.assign(rate=np.nan, state="overflow")
+    return pd.concat([measured, overflowed.assign(rate=np.nan, state="overflow")], ignore_index=True)
 
 
 class Boundary(NamedTuple):
-    """Where the decay rate changes sign along the spectral radius.
+    """What happens along the spectral radius.
 
     Attributes
     ----------
-    outcome : "crossing" (every seed has exactly one), "vanishing", "exploding" (no seed has any), or "mixed".
-    radius : the crossing over seeds; for "mixed" the smallest of any seed, without interval; else nan.
+    outcome : "crossing" (in every seed gradients vanish up to a radius and explode above it), "vanishing", "exploding",
+        "constant" (at every radius, in every seed), "mixed", or "unknown" (no rates).
+    radius : the crossing over seeds; nan for other outcomes.
+    vanishing_to : the largest radius up to which gradients vanish in every seed; nan if there is none.
+    exploding_from : the smallest radius from which on they explode in every seed; nan if there is none.
     """
 
     outcome: str
     radius: Estimate
+    vanishing_to: float
+    exploding_from: float
 
 
-def boundaries(rates: pd.DataFrame) -> dict[str, Boundary]:
-    """Panel -> its boundary between vanishing and exploding, from a table of `decay_rates`.
+SIGNS = {"vanishing": -1, "zero": -1, "constant": 0, "exploding": 1}
 
-    For each seed, crossings are interpolated linearly between neighbouring radii.
+
+def boundary(table: pd.DataFrame) -> Boundary:
+    """The boundary between vanishing and exploding, from the `regimes` of one panel.
+
+    For each seed, the crossing is interpolated linearly between neighbouring radii. Radii at which states overflowed,
+    or sequences were too short, count neither way.
     """
-    found = {}
-    for panel, group in rates.groupby("panel", observed=True):
-        crossings = [_crossings(seed.sort_values("spectral_radius")) for _, seed in group.groupby("seed")]
-        everywhere = [radius for points in crossings for radius in points]
-        if all(len(points) == 1 for points in crossings):
-            found[str(panel)] = Boundary("crossing", estimate(everywhere))
-        elif everywhere or group["rate"].lt(0).any() != group["rate"].lt(0).all():
-            lowest = min(everywhere, default=float(group["spectral_radius"].min()))
-            found[str(panel)] = Boundary("mixed", Estimate(lowest, np.nan, len(crossings)))
-        else:
-            outcome = "vanishing" if group["rate"].iloc[0] < 0 else "exploding"
-            found[str(panel)] = Boundary(outcome, Estimate(np.nan, np.nan, len(crossings)))
-    return found
+    known = table[table["state"].isin(SIGNS)].sort_values("spectral_radius")
+    known = known.assign(sign=known["state"].map(SIGNS).astype(int))
+    if known.empty:
+        return Boundary("unknown", estimate([]), np.nan, np.nan)
+    by_radius = known.groupby("spectral_radius")["sign"]
+    to = _last_of_run(by_radius.max() == -1)
+    since = _last_of_run((by_radius.min() == 1)[::-1])
+    crossings = [_crossing(seed) for _, seed in known.groupby("seed")]
+    if all(np.isfinite(crossings)):
+        return Boundary("crossing", estimate(crossings), to, since)
+    states = {-1: "vanishing", 0: "constant", 1: "exploding"}
+    signs = set(known["sign"])
+    return Boundary(states[signs.pop()] if len(signs) == 1 else "mixed", estimate([]), to, since)
 
 
 def truncation_errors(results: Results) -> pd.DataFrame:
     """Relative error and cosine to full BPTT of each all-steps run of the greatest length, one row a run."""
-    runs = results.runs
+    runs = results.runs.assign(panel=panels(results))
     chosen = (runs["loss_steps"] == "all") & (runs["truncation"] != "full") & (runs["status"] == "ok")
-    chosen &= runs["reduction"] == runs["reduction"].iloc[0]
-    if chosen.any():
-        chosen &= runs["seq_len"] == runs.loc[chosen, "seq_len"].max()
+    runs = runs[chosen & (runs["reduction"] == runs["reduction"].iloc[0])]
+    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
     columns = ["panel", "truncation", "spectral_radius", "seed", "seq_len", "relative_error", "cosine"]
-    return runs.assign(panel=panels(results))[chosen][columns].astype({"truncation": str}).reset_index(drop=True)
+    return runs[columns].astype({"truncation": str}).reset_index(drop=True)
 
 
-def _crossings(rates: pd.DataFrame) -> list[float]:
-    radius, rate = rates["spectral_radius"].to_numpy(), rates["rate"].to_numpy()
-    up = np.flatnonzero((rate[:-1] < 0) != (rate[1:] < 0))
-    return [float(radius[i] - rate[i] * (radius[i + 1] - radius[i]) / (rate[i + 1] - rate[i])) for i in up]
+def _last_of_run(holds: pd.Series) -> float:
+    """The last index up to which `holds` is true from its beginning on; nan if it does not begin so."""
+    length = len(holds) if holds.all() else int(np.argmin(holds.to_numpy()))
+    return float(holds.index[length - 1]) if length else np.nan
+
+
+def _crossing(seed: pd.DataFrame) -> float:
+    """The radius at which one seed goes from vanishing to exploding; nan unless it does so once and for all."""
+    radius, rate, sign = (seed[name].to_numpy() for name in ("spectral_radius", "rate", "sign"))
+    if sign[0] != -1 or sign[-1] != 1 or (np.diff(sign) < 0).any():
+        return np.nan
+    if (sign == 0).any():
+        return float(radius[sign == 0].mean())
+    i = int(np.argmax(sign == 1)) - 1
+    if not np.isfinite(rate[i]):  # exactly zero before
+        return np.nan
+    return float(radius[i] - rate[i] * (radius[i + 1] - radius[i]) / (rate[i + 1] - rate[i]))

@@ -185,9 +185,7 @@ def _windowed(work: _Pass, k1: int, depths: list[int]) -> dict[int, Gradient]:
             here.add(dense[:, at])
         here.renormalise()
         total[:, at].add(here)
-        local = delta[:, : last - first]
-        cell.delta(trace.local[:, at], here.mantissa, out=local)
-        _carry(work, local, here)
+        _back(work, trace.local[:, at], here, delta[:, : last - first])
         if lag + 1 in reached:
             squares = total.renormalise()
             cell.delta(trace.local, total.mantissa, out=delta)
@@ -232,15 +230,15 @@ def _blocks(work: _Pass, gates: Floats) -> Iterator[_Block]:
             squares[:, t - lo] = adjoint.renormalise()
             buffer.exponent[:, t - lo] = adjoint.exponent
             delta = buffer.mantissa[:, t - lo]
-            cell.delta(trace.local[:, t, :, None], adjoint.mantissa, out=delta)
-            _carry(work, delta, adjoint)
+            _back(work, trace.local[:, t, :, None], adjoint, delta)
         block = buffer[:, : hi - lo]
         yield _Block(slice(lo, hi), log10_of(squares[:, : hi - lo], block.exponent), block)
 
 
-def _carry(work: _Pass, delta: Floats, adjoint: Scaled) -> None:
-    """Replace the adjoint at a step by what it carries to the step before."""
-    work.cell.carry(work.packed, delta, out=adjoint.mantissa)
+def _back(work: _Pass, local: Floats, adjoint: Scaled, delta: Floats) -> None:
+    """Go back a step: write delta for the adjoint, and replace the adjoint by what it carries to the step before."""
+    work.cell.delta(local, adjoint.mantissa, out=delta)
+    work.cell.carry(work.packed, local, delta, adjoint.mantissa)
     if work.packed.back_exponent.any():
         adjoint.exponent[...] += work.packed.back_exponent[:, None, None]
 

@@ -16,7 +16,10 @@ from gradscope import __version__
 from gradscope.errors import GradscopeError, InputError
 
 if TYPE_CHECKING:
+    from gradscope.results import Results
     from gradscope.run import Progress
+
+PRINTED = 10  # findings shown on the terminal; the report has all
 
 
 def main() -> None:
@@ -30,6 +33,9 @@ def main() -> None:
     except GradscopeError as error:
         click.echo(f"error: {error}", err=True)
         status = 2 if isinstance(error, InputError) else 1
+    except (OSError, MemoryError) as error:
+        click.echo(f"error: {error or type(error).__name__}", err=True)
+        status = 1
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; the same command goes on from here", err=True)
         status = 130
@@ -73,13 +79,14 @@ def sweep(
     """
     from gradscope import experiment as experiments
     from gradscope.run import sweep as run_sweep
+    from gradscope.values import in_words
 
     overrides = dict(_setting(text) for text in settings)
     if verbose:
         resolved = experiments.read(experiment, overrides)
         click.echo(f"{resolved.name} ({resolved.hash}): {len(resolved.runs):,} runs")
         for key, values in resolved.grid.items():
-            click.echo(f"  {key} = {', '.join(map(str, values))}")
+            click.echo(f"  {key} = {in_words(values)}")
     begun = time.monotonic()
     with _progress(quiet) as progress:
         results = run_sweep(
@@ -127,14 +134,17 @@ def list_experiments() -> None:
         click.echo(f"{name:<18} {len(resolved.runs):>7,} runs  {first.removeprefix('# ')}")
 
 
-def _report(results: Any, quiet: bool) -> None:
+def _report(results: Results, quiet: bool) -> None:
     from gradscope.reporting import report
     from gradscope.reporting.findings import findings
 
     path = report(results)
     if not quiet:
-        for finding in findings(results):
+        found = findings(results)
+        for finding in found[:PRINTED]:
             click.echo(f"- {finding.text}")
+        if len(found) > PRINTED:
+            click.echo(f"- {len(found) - PRINTED} more in the report")
         click.echo(f"report: {path}")
 
 

@@ -33,6 +33,7 @@ def read(experiment: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     overrides = dict(overrides or {})
     for key in FAMILIES.keys() & overrides.keys():
         given = _without_options_of_others(given, key, overrides[key])
+    given = _beside(path, given)
     for key, value in overrides.items():
         given[key], places[key] = value, f"--set {key}"
     name = given.pop("name", path.stem)
@@ -50,6 +51,16 @@ def _locate(experiment: str | Path) -> Path:
     if path.exists():
         raise InputError("not a TOML file", where=text, allowed=f"FILE.toml, or one of {', '.join(names())}")
     raise unknown("experiment", text, names())
+
+
+def _beside(path: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with data files that an experiment names by a relative path looked for beside the experiment."""
+    files = given.get("file")
+    if isinstance(files, str):
+        return given | {"file": str(path.parent / files) if files else ""}
+    if isinstance(files, list):
+        return given | {"file": [str(path.parent / file) if isinstance(file, str) and file else file for file in files]}
+    return given
 
 
 def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> dict[str, Any]:

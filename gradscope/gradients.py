@@ -94,10 +94,10 @@ def backprop(
     arrays = _check_params(cell, params)
     inputs = _check("x", x, (None, None, cell.input_size))
     T, B, _ = inputs.shape
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES, where="loss")
+    if loss not in tuple(LOSSES):
+        raise unknown("loss", str(loss), LOSSES, where="loss")
     if reduction not in REDUCTIONS:
-        raise unknown("reduction", reduction, REDUCTIONS, where="reduction")
+        raise unknown("reduction", str(reduction), REDUCTIONS, where="reduction")
     targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
     steps = select_steps(loss_steps, T)
     schedule = parse_truncation(truncation).schedule(coins([seed], T))
@@ -132,7 +132,10 @@ def overflow_status(step: int) -> str:
 def by_parameter(cell: Cell, weights: Scaled, readout: Scaled) -> dict[str, Scaled]:
     """Name -> gradient (C, columns, rows), from the recurrent weights (C, P, D) and the readout (C, n+1, p)."""
     n = cell.hidden_size
-    parts = {name: weights[:, columns] for name, columns in cell.columns().items()}
+    parts = {
+        name: Scaled(weights.mantissa[:, inputs, units], weights.exponent[:, inputs])
+        for name, (inputs, units) in cell.blocks().items()
+    }
     return parts | {"W_hy": readout[:, :n], "b_y": readout[:, n:]}
 
 
@@ -145,7 +148,10 @@ def log10_norm(part: Scaled) -> Floats:
 
 
 def compare(weights: Scaled, full: Scaled) -> tuple[Floats, Floats]:
-    """Relative error |g - g_full| / |g_full| and cosine of two gradients (C, P, D), each (C,); nan where undefined."""
+    """Relative error |g - g_full| / |g_full| and cosine of two gradients (C, P, D), each (C,).
+
+    Equal gradients have error 0, both zero included; the cosine with a zero gradient is nan.
+    """
     for part in (weights, full):
         part.renormalise()
     top, g = weights.common_exponent(axis=(1,))
@@ -156,7 +162,7 @@ def compare(weights: Scaled, full: Scaled) -> tuple[Floats, Floats]:
     difference = g * np.exp2(np.minimum(shift, 0.0)) - g_full * np.exp2(-np.maximum(shift, 0.0))
     norm, norm_full, apart = (np.sqrt(np.square(v).sum(axis=(1, 2))) for v in (g, g_full, difference))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        error = apart / norm_full * np.exp2(np.maximum(shift, 0.0))[:, 0, 0]
+        error = np.where(apart == 0.0, 0.0, apart / norm_full * np.exp2(np.maximum(shift, 0.0))[:, 0, 0])
         cosine = np.clip((g / norm[:, None, None] * (g_full / norm_full[:, None, None])).sum(axis=(1, 2)), -1.0, 1.0)
     return error, cosine
 
@@ -197,6 +203,8 @@ def _array(name: str, array: ArrayLike) -> NDArray[Any]:
 
 def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
     shapes = cell.shapes()
+    if not isinstance(params, Mapping):
+        raise InputError(f"a {type(params).__name__}", where="params", allowed="a mapping from names to arrays")
     if set(params) != set(shapes):
         wrong = ", ".join(sorted(set(params) ^ set(shapes)))
         raise InputError(f"missing or unknown: {wrong}", where="params", allowed=", ".join(shapes))

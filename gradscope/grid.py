@@ -18,7 +18,7 @@ from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
 from gradscope.runs import Run, digest
-from gradscope.values import NotNegative, Seed, Size, Steps, distinct, seeds_of, values_of
+from gradscope.values import NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
 
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
 BASE: dict[str, tuple[Any, Any]] = {
@@ -58,11 +58,13 @@ class Sweep:
     name : of the experiment.
     grid : key -> its values in canonical form; the runs are their product.
     data : task -> what its data are and how they were normalised.
+    kinds : parameter of a run -> int, float or str (a parameter that may be a number or a text is a text).
     """
 
     name: str
     grid: Grid
     data: Mapping[str, Mapping[str, Any]]
+    kinds: Mapping[str, type]
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
@@ -111,7 +113,9 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
         with at.errors("loss_steps"):
             select_steps(loss_steps, seq_len)
-    return Sweep(name, grid, data)
+    kinds = {key: kind_of(kind) for key, (kind, _) in known.items()}
+    from_files = {"data": str} if any("sha256" in record for record in data.values()) else {}
+    return Sweep(name, grid, data, kinds | dict.fromkeys(SIZES, int) | from_files)
 
 
 def options_of(key: str) -> dict[str, set[str]]:

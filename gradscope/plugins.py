@@ -62,6 +62,8 @@ def parse(family: ModuleType, spec: str) -> Any:
     Raises InputError if the name is unknown, the number or type of the arguments is wrong, or the plug-in itself
     refuses them.
     """
+    if not isinstance(spec, str):
+        raise InputError(f"{spec!r} is no text", where=_kind(family), allowed=", ".join(usage(family)))
     name, *texts = spec.split(":")
     member = find(family, name)
     types = get_type_hints(member)

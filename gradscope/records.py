@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +10,22 @@ import pyarrow as pa
 from gradscope.engine import Measured
 from gradscope.runs import Run
 
+ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
-def runs_table(measured: Sequence[Measured]) -> pa.Table:
-    """The runs table: `run_id`, every parameter by its name, then what was measured."""
-    return pa.Table.from_pylist([{"run_id": m.run.run_id, **m.run.parameters, **m.row} for m in measured])
+
+def runs_table(measured: Sequence[Measured], shard: str, kinds: Mapping[str, type]) -> pa.Table:
+    """The runs table: `run_id`, every parameter by its name, what was measured, and the `shard` of its timesteps.
+
+    `kinds` gives the parameters' types, so that every shard has the same ones whatever its values; a parameter that may
+    be a number or a text is a text.
+    """
+    columns: dict[str, pa.Array] = {"run_id": pa.array([m.run.run_id for m in measured])}
+    for name, kind in kinds.items():
+        values = (m.run.parameters.get(name) for m in measured)
+        columns[name] = pa.array([None if value is None else kind(value) for value in values], ARROW[kind])
+    for name in measured[0].row:
+        columns[name] = pa.array([m.row[name] for m in measured], ARROW[str if name == "status" else float])
+    return pa.table(columns | {"shard": pa.array([shard] * len(measured))})
 
 
 def timesteps_table(measured: Sequence[Measured]) -> pa.Table:

@@ -106,8 +106,8 @@ class Cell(Protocol):
         """Parameter names and shapes."""
         ...
 
-    def columns(self) -> dict[str, slice]:
-        """Which of the P columns belong to which recurrent-cell parameter."""
+    def blocks(self) -> dict[str, tuple[slice, slice]]:
+        """Which of the P inputs and the D pre-activations each recurrent-cell parameter joins."""
         ...
 
     def init(
@@ -133,6 +133,9 @@ class Cell(Protocol):
         """Write dL/d(pre-activation) (..., D) for the adjoint dL/dstate (..., S)."""
         ...
 
-    def carry(self, packed: Packed, delta: Floats, out: Floats) -> None:
-        """Write the adjoint of the previous state (C, ..., S), but for `back_exponent`, for delta (C, ..., D)."""
+    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:
+        """Replace the adjoint (C, ..., S) by that of the previous state, but for `back_exponent`.
+
+        For delta (C, ..., D). A state that is also carried on unmixed, as an LSTM's, needs `local` and the adjoint.
+        """
         ...

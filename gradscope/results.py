@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from gradscope.errors import InputError, unknown
 from gradscope.store import Store
@@ -24,11 +24,12 @@ class Results:
     manifest : the sweep as resolved, its hash, versions, platform, times.
     runs : DataFrame, a row a run; columns as in the documentation of the tables.
     timesteps : DataFrame, a row a run and time step; read when first asked for.
+    whole : whether these are all of the folder's runs.
     """
 
     def __init__(self, store: Store, runs: pd.DataFrame, *, whole: bool = True):
         self._store = store
-        self._whole = whole
+        self.whole = whole
         self.folder = store.folder
         self.runs = runs
 
@@ -45,8 +46,7 @@ class Results:
     @cached_property
     def timesteps(self) -> pd.DataFrame:
         """Gradient norms at each time step of the chosen runs, in the runs' order."""
-        wanted = None if self._whole else ds.field("run_id").isin(pa.array(self.runs["run_id"].astype(str)))
-        table = ds.dataset(self._store.timesteps_files(), format="parquet").to_table(filter=wanted)
+        table = self._store.timesteps(self.runs["shard"].unique(), None if self.whole else self.runs["run_id"])
         rank = pd.Series(np.arange(len(self.runs)), index=self.runs["run_id"].astype(str))
         frame = table.to_pandas()
         frame["run_id"] = frame["run_id"].cat.set_categories(rank.index)
@@ -66,12 +66,11 @@ class Results:
         for name, value in values.items():
             if name not in self.runs:
                 raise unknown("column", name, self.runs.columns, where="select")
-            column = self.runs[name]
-            matches = [_equal(column, one) for one in (value if isinstance(value, list | tuple) else [value])]
-            if not np.any(matches):
-                present = ", ".join(map(str, pd.unique(column)[:30]))
+            matches = _any_of(self.runs[name], value if isinstance(value, list | tuple) else [value])
+            if not matches.any():
+                present = ", ".join(map(str, pd.unique(self.runs[name])[:30]))
                 raise InputError(f"no run has {name} = {value!r}", where="select", allowed=present)
-            chosen &= np.any(matches, axis=0)
+            chosen &= matches
         return Results(self._store, self.runs[chosen].reset_index(drop=True), whole=False)
 
 
@@ -101,7 +100,9 @@ def load(folder: str | Path) -> Results:
     return Results(store, runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")))
 
 
-def _equal(column: pd.Series, value: Any) -> Any:
-    if pd.api.types.is_numeric_dtype(column) and not isinstance(value, str):
-        return np.isclose(column.to_numpy(np.float64), value, rtol=1e-9, atol=0.0)
-    return (column.astype(str) == str(value)).to_numpy()
+def _any_of(column: pd.Series, values: Sequence[Any]) -> NDArray[np.bool_]:
+    """Which entries equal any of `values`; numbers to 9 digits."""
+    if pd.api.types.is_numeric_dtype(column) and not any(isinstance(value, str) for value in values):
+        numbers = column.to_numpy(np.float64)
+        return np.any([np.isclose(numbers, value, rtol=1e-9, atol=0.0) for value in values], axis=0)
+    return column.astype(str).isin(map(str, values)).to_numpy()

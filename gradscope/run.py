@@ -24,6 +24,7 @@ from gradscope.experiment import read
 from gradscope.grid import Sweep
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
+from gradscope.spectral import unit_draw
 
 AHEAD = 64  # batches handed out before they are waited for: enough for many workers, few enough to hold
 Progress = Callable[[int, int], None]  # (runs done, runs in all)
@@ -67,14 +68,15 @@ def sweep(
     resolved = read(experiment, overrides)
     runs = resolved.runs
     folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
-    if not folder.holds(resolved.hash):
-        todo = plan.batches(runs, finished=folder.done())
+    todo = plan.batches(runs, finished=folder.done())
+    if todo or not folder.is_finished(resolved.hash):
+        unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
         manifest = _manifest(resolved, command)
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
         with nullcontext(executor) if executor else _own_executor(jobs or os.cpu_count() or 1, len(todo)) as workers:
             for batch, measured in _measure_all(workers, todo):
-                folder.append(batch.key, measured)
+                folder.append(batch.key, measured, resolved.kinds)
                 done += len(batch.runs)
                 if progress:
                     progress(done, len(runs))

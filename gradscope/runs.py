@@ -32,8 +32,12 @@ class Run:
 
     @cached_property
     def run_id(self) -> str:
-        """16 hexadecimal digits that depend on the parameters and the version of the numerics alone."""
-        return digest([NUMERICS_VERSION, dict(self.parameters)])
+        """16 hexadecimal digits that depend on the parameters and the version of the numerics alone.
+
+        Where `data`, the hash of a file, is among them, the file's path does not count.
+        """
+        names = self.parameters.keys() - ({"file"} if "data" in self.parameters else set())
+        return digest([NUMERICS_VERSION, {name: self.parameters[name] for name in names}])
 
     def task(self) -> Task:
         """The run's task, with its options."""

@@ -8,7 +8,8 @@ TBPTT(k1, k2). A truncation plug-in imports this module and nothing else of grad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,8 +55,9 @@ class Truncation(Protocol):
         ...
 
 
-def at_least(minimum: int, **values: float) -> None:
+def at_least(minimum: int, **values: Any) -> None:
     """Raise InputError unless every named value is at least `minimum`."""
     for name, value in values.items():
-        if not minimum <= value < float("inf"):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not minimum <= value < float("inf"):
             raise InputError(f"must be at least {minimum}, not {value!r}", where=name)

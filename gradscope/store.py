@@ -2,18 +2,21 @@
 
 Every file appears whole or not at all: it is written beside its place and moved there. A batch's shard is its timesteps
 under `timesteps/` and its runs under `shards/`, the latter moved last: it is what makes the batch count as done. When
-all are there the runs become one `runs.parquet`.
+all are there the runs become one `runs.parquet`. Each run names the shard of its timesteps, so that a file that no run
+names, left by a stop in between, is never read.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from gradscope.engine import Measured
@@ -43,26 +46,28 @@ class Store:
             raise InputError("holds no sweep, but another program's manifest.json", where=str(self.folder))
         return content
 
-    def holds(self, sweep_hash: str) -> bool:
-        """Whether the folder's sweep is the one of that hash, and finished."""
-        if not (self.folder / MANIFEST).exists():
-            return False
-        manifest = self.manifest()
-        return manifest["hash"] == sweep_hash and bool(manifest.get("finished")) and not self._shards()
-
     def write_manifest(self, content: dict[str, Any]) -> None:
         """Replace the manifest."""
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_whole(self.folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
     def done(self) -> set[str]:
-        """Ids of the runs that have been measured."""
-        return {run_id for table in self._run_tables(["run_id"]) for run_id in table["run_id"].to_pylist()}
+        """Ids of the runs that have been measured and whose timesteps are there."""
+        there = self._measured_shards()
+        rows = (row for table in self._run_tables(["run_id", "shard"]) for row in table.to_pylist())
+        return {row["run_id"] for row in rows if row["shard"] in there}
 
-    def append(self, key: str, measured: Sequence[Measured]) -> None:
+    def is_finished(self, sweep_hash: str) -> bool:
+        """Whether the folder's sweep is the one of that hash, and nothing is left to do but to look at it."""
+        if not (self.folder / MANIFEST).exists() or self._shards():
+            return False
+        manifest = self.manifest()
+        return manifest["hash"] == sweep_hash and bool(manifest.get("finished"))
+
+    def append(self, key: str, measured: Sequence[Measured], kinds: Mapping[str, type]) -> None:
         """Add the runs of one finished batch."""
         self._write(TIMESTEPS, key, timesteps_table(measured))
-        self._write(SHARDS, key, runs_table(measured))
+        self._write(SHARDS, key, runs_table(measured, key, kinds))
 
     def finish(self, runs: Sequence[Run]) -> None:
         """Merge the shards' runs into the final table, in the order of the grid."""
@@ -73,13 +78,27 @@ class Store:
 
     def runs(self) -> pa.Table:
         """The runs that are finished, in the order of the grid once the sweep is."""
-        table = pa.concat_tables(self._run_tables(), promote_options="permissive")
-        # Whoever is stopped between merging and removing the shards leaves runs in both.
-        return table.filter(~table["run_id"].to_pandas().duplicated().to_numpy())
+        table = pa.concat_tables(self._run_tables(), promote_options="default")
+        # A run stands here twice if a stop came between merging and removing the shards, or if its timesteps were lost
+        # and it was measured again: then the row with timesteps counts, else the first.
+        order = np.argsort(~table["shard"].to_pandas().isin(self._measured_shards()).to_numpy(), kind="stable")
+        again = table["run_id"].to_pandas().iloc[order].duplicated().to_numpy()
+        return table.take(np.sort(order[~again]))
 
-    def timesteps_files(self) -> list[str]:
-        """Paths of the files of the timesteps dataset."""
-        return sorted(map(str, (self.folder / TIMESTEPS).glob("*.parquet")))
+    def timesteps(self, shards: Iterable[str], run_ids: Iterable[str] | None) -> pa.Table:
+        """The timesteps of runs in these shards; of all their runs, if `run_ids` is None."""
+        paths = [self.folder / TIMESTEPS / f"{shard}.parquet" for shard in shards]
+        for path in paths:
+            if not path.exists():
+                raise InputError("is missing", where=str(path), hint="the same sweep again measures its runs again")
+        wanted = None if run_ids is None else ds.field("run_id").isin(pa.array(list(run_ids), pa.string()))
+        try:
+            return ds.dataset(list(map(str, paths)), format="parquet").to_table(filter=wanted)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot be read: {error}", where=str(self.folder / TIMESTEPS)) from None
+
+    def _measured_shards(self) -> set[str]:
+        return {path.stem for path in (self.folder / TIMESTEPS).glob("*.parquet")}
 
     def _shards(self) -> list[Path]:
         return sorted((self.folder / SHARDS).glob("*.parquet"))
@@ -93,6 +112,7 @@ class Store:
                 raise InputError(f"cannot be read: {error}", where=str(path)) from None
 
     def _write(self, kind: str, key: str, table: pa.Table) -> None:
+        (self.folder / kind).mkdir(exist_ok=True)
         path = self.folder / kind / f"{key}.parquet"
         write_whole(path, lambda place: pq.write_table(table, place, compression="zstd"))
 
@@ -123,6 +143,4 @@ def create(folder: Path, name: str, run_ids: set[str]) -> Store:
         raise InputError(
             "output folder is not empty and holds no sweep", where=str(folder), hint="choose another folder with -o"
         )
-    for part in (TIMESTEPS, SHARDS):
-        (folder / part).mkdir(exist_ok=True)
     return store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -42,10 +42,25 @@ def seeds_of(given: Any, where: str) -> list[Any]:
 
 def distinct(values: list[Any], where: str) -> tuple[Any, ...]:
     """`values`, if none stands there twice."""
+    seen = set()
     for value in values:
-        if values.count(value) > 1:
+        if repr(value) in seen:
             raise InputError(f"{value!r} is listed twice", where=where)
+        seen.add(repr(value))
     return tuple(values)
+
+
+def kind_of(kind: Any) -> type:
+    """int, float or str, as which values of a type can be stored: str for those that may be a number or a text."""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return plain if plain in (int, float) else str
+
+
+def in_words(values: Sequence[Any]) -> str:
+    """A key's values in words; a long row of numbers by its ends."""
+    if len(values) > 8 and all(isinstance(value, int | float) for value in values):
+        return f"{len(values)} values from {min(values):g} to {max(values):g}"
+    return ", ".join("none" if value == "" else str(value) for value in values)
 
 
 def _range(given: Mapping[str, Any], where: str) -> list[float]:

@@ -52,10 +52,11 @@ class Elman:
         n, m, p = self.hidden_size, self.input_size, self.output_size
         return {"W_xh": (n, m), "W_hh": (n, n), "b_h": (n,), "W_hy": (p, n), "b_y": (p,)}
 
-    def columns(self) -> dict[str, slice]:
-        """Where each parameter stands in [h_{t-1} | x_t | 1]."""
+    def blocks(self) -> dict[str, tuple[slice, slice]]:
+        """Where each parameter stands in [h_{t-1} | x_t | 1]; all of them act on all pre-activations."""
         n, m = self.hidden_size, self.input_size
-        return {"W_xh": slice(n, n + m), "W_hh": slice(0, n), "b_h": slice(n + m, n + m + 1)}
+        units = slice(0, n)
+        return {"W_xh": (slice(n, n + m), units), "W_hh": (units, units), "b_h": (slice(n + m, n + m + 1), units)}
 
     def init(
         self,
@@ -136,7 +137,7 @@ class Elman:
         """delta = f'(h) * dL/dh."""
         np.multiply(local, adjoint, out=out)
 
-    def carry(self, packed: Packed, delta: Floats, out: Floats) -> None:
+    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:  # noqa: ARG002
         """dL/dh_{t-1} = W_hh^T delta_t, for rows of any number."""
         C, n = len(delta), self.hidden_size
-        np.matmul(delta.reshape(C, -1, n), packed.back, out=out.reshape(C, -1, n))
+        np.matmul(delta.reshape(C, -1, n), packed.back, out=adjoint.reshape(C, -1, n))

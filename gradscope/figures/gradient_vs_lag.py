@@ -16,8 +16,8 @@ from gradscope.results import Results
 def table(results: Results) -> pd.DataFrame:
     """panel, spectral_radius, lag, then low, median and high of log10 |dL/dh_t| over seeds."""
     reach = analysis.reach(results)
-    if reach.empty:
-        raise CannotDrawError('needs runs with loss_steps = "last" and truncation = "full"')
+    if reach["lag"].max() < 1 or reach.empty:
+        raise CannotDrawError("needs runs with a gradient over two steps or more, one loss step and full truncation")
     return analysis.quantiles(reach, ["panel", "spectral_radius", "lag"], "log10_dh")
 
 

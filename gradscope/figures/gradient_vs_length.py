@@ -17,7 +17,7 @@ def table(results: Results) -> pd.DataFrame:
     """panel, spectral_radius, seq_len, then low, median and high of log10 |dL/dh_1| over seeds."""
     reach = analysis.reach(results, longest=False)
     if reach["seq_len"].nunique() < 2:
-        raise CannotDrawError('needs two lengths or more with loss_steps = "last" and truncation = "full"')
+        raise CannotDrawError("needs runs with a gradient at two lengths, loss at the last step and full truncation")
     return analysis.quantiles(reach[reach["t"] == 1], ["panel", "spectral_radius", "seq_len"], "log10_dh")
 
 

@@ -2,8 +2,8 @@
 
 Change of the gradient's norm from lag 0 to each lag: last step's loss, full BPTT, longest sequences, median over seeds.
 Blue: vanished; red: exploded; the scale is linear up to one decade and logarithmic beyond; grey: exactly zero. Line:
-the spectral radius at which the decay rate changes sign, with its 95 % interval over seeds; dashed, where seeds have no
-such radius or several: the smallest of any.
+the spectral radius at which the decay rate changes sign, hatched its 95 % interval over seeds; dashed, where there is
+no such radius: up to there gradients vanish in every seed. Radii at which states overflowed are blank.
 """
 
 import matplotlib as mpl
@@ -23,18 +23,20 @@ def table(results: Results) -> pd.DataFrame:
     """panel, spectral_radius, lag, `decades` (median change since lag 0), boundary and its half-width."""
     reach = analysis.reach(results)
     if reach.empty or reach["spectral_radius"].nunique() < 3:
-        raise CannotDrawError('needs three spectral radii or more with loss_steps = "last" and truncation = "full"')
+        raise CannotDrawError("needs runs with a gradient at three spectral radii, one loss step and full truncation")
     run = ["panel", "spectral_radius", "seed"]
     start = reach.loc[reach["lag"] == 0, [*run, "log10_dh"]].rename(columns={"log10_dh": "start"})
     reach = reach.merge(start, on=run)
     reach["decades"] = reach["log10_dh"] - reach["start"]
     medians = analysis.quantiles(reach, ["panel", "spectral_radius", "lag"], "decades")
-    found = analysis.boundaries(analysis.decay_rates(reach))
+    regimes = analysis.regimes(results)
+    found = {panel: analysis.boundary(regimes[regimes["panel"] == panel]) for panel in medians["panel"].unique()}
     return medians[["panel", "spectral_radius", "lag"]].assign(
         decades=medians["median"],
         outcome=[found[panel].outcome for panel in medians["panel"]],
         boundary=[found[panel].radius.value for panel in medians["panel"]],
         half_width=[found[panel].radius.half_width for panel in medians["panel"]],
+        vanishing_to=[found[panel].vanishing_to for panel in medians["panel"]],
     )
 
 
@@ -55,7 +57,8 @@ def draw(table: pd.DataFrame) -> Figure:
             shading="nearest",
             rasterized=True,
         )
-        _mark_boundary(ax, *part[["outcome", "boundary", "half_width"]].iloc[0])
+        ax.set_ylim(ax.get_ylim())  # what is marked does not stretch the map
+        _mark_boundary(ax, *part[["outcome", "boundary", "half_width", "vanishing_to"]].iloc[0])
     ticks = [tick for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= limit]
     bar = figure.colorbar(
         image,
@@ -69,18 +72,21 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _mark_boundary(ax: Axes, outcome: str, radius: float, half_width: float) -> None:
-    if not np.isfinite(radius):
-        return
-    crossing = outcome == "crossing"
-    ax.axhline(radius, color="black", linewidth=0.8, linestyle="-" if crossing else "--", gid="boundary")
-    if np.isfinite(half_width):
-        ax.axhspan(radius - half_width, radius + half_width, color="black", alpha=0.2, linewidth=0)
-    number = analysis.Estimate(radius, half_width, 2) if np.isfinite(half_width) else f"{radius:.3g}"
+def _mark_boundary(ax: Axes, outcome: str, boundary: float, half_width: float, vanishing_to: float) -> None:
     low, high = ax.get_ylim()
+    if outcome == "crossing":
+        radius, text, dash = boundary, f"boundary {analysis.Estimate(boundary, half_width, 2)}", "-"
+        if half_width > 0:
+            ends = np.clip([boundary - half_width, boundary + half_width], low, high)
+            ax.axhspan(*ends, facecolor="none", edgecolor="black", hatch="/////", alpha=0.4, linewidth=0)
+    elif outcome == "mixed" and np.isfinite(vanishing_to):
+        radius, text, dash = vanishing_to, f"all seeds vanish up to {vanishing_to:g}", "--"
+    else:
+        return
+    ax.axhline(radius, color="black", linewidth=0.8, linestyle=dash, gid="boundary")
     above = radius < (low + high) / 2
     ax.annotate(
-        f"boundary {number}" if crossing else f"some seeds cross, from {number}",
+        text,
         (0.97, radius),
         (0, 4 if above else -4),
         xycoords=("axes fraction", "data"),

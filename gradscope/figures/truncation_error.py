@@ -19,8 +19,8 @@ MEASURES = {"relative_error": r"$\|g - g_{\mathrm{full}}\|\,/\,\|g_{\mathrm{full
 def table(results: Results) -> pd.DataFrame:
     """panel, measure, truncation, spectral_radius, then low, median and high over seeds."""
     errors = analysis.truncation_errors(results)
-    if errors.empty:
-        raise CannotDrawError('needs runs with loss_steps = "all" and a truncation other than "full"')
+    if errors["relative_error"].isna().all() or errors["cosine"].isna().all():
+        raise CannotDrawError('needs runs with a gradient, loss_steps = "all" and a truncation other than "full"')
     by = ["panel", "truncation", "spectral_radius"]
     return pd.concat(
         [analysis.quantiles(errors.dropna(subset=name), by, name).assign(measure=name) for name in MEASURES]

@@ -11,11 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gradscope import figures
+from gradscope.errors import InputError
 from gradscope.files import write_whole
 from gradscope.reporting.findings import findings
 from gradscope.results import Results
+from gradscope.values import in_words
 
-INLINE_SVG = 200_000  # bytes; larger figures are embedded as PNG, which browsers draw faster
+SMALL_SVG = 200_000  # bytes; of larger figures the smaller of SVG and PNG is embedded
 
 
 def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
@@ -23,20 +25,22 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
 
     Parameters
     ----------
-    results : from `gs.sweep` or `gs.load`.
+    results : from `gs.sweep` or `gs.load`; the whole of them, since the report stands for its folder.
     formats : of the figures: "png", "svg", "pdf"; the report itself needs the first two.
 
     Examples
     --------
     `gs.report(gs.load("reports/spectral-radius"))`
     """
+    if not results.whole:
+        raise InputError("a report is of all results in a folder, not of a selection", where="report")
     drawn = figures.write(results, results.folder / "figures", tuple(dict.fromkeys([*formats, "png", "svg"])))
     environment = Environment(
         loader=PackageLoader("gradscope.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template("report.html.j2").render(
         manifest=results.manifest,
-        grid={key: _values(values) for key, values in results.manifest["grid"].items() if values != [None]},
+        grid={key: in_words(values) for key, values in results.manifest["grid"].items() if values != [None]},
         findings=findings(results),
         figures=[_embedded(figure) for figure in drawn],
         runs=len(results.runs),
@@ -49,20 +53,13 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
 
 
 def _embedded(figure: figures.Drawn) -> dict[str, Any]:
-    """A figure as the template needs it: inline SVG where that is small, else PNG."""
-    content: dict[str, Any] = {**figure._asdict(), "svg": "", "image": ""}
+    """A figure as the template needs it: SVG where that is small, else the smaller of SVG and PNG, as a data URI."""
+    content: dict[str, Any] = {**figure._asdict(), "image": ""}
     if figure.files:
-        svg = figure.files["svg"].read_text(encoding="utf-8")
-        if len(svg) <= INLINE_SVG:
-            content["image"] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-        else:
-            content["image"] = "data:image/png;base64," + base64.b64encode(figure.files["png"].read_bytes()).decode()
+        svg, png = figure.files["svg"].read_bytes(), figure.files["png"].read_bytes()
+        kind, data = ("svg+xml", svg) if len(svg) <= max(SMALL_SVG, len(png)) else ("png", png)
+        content["image"] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        # A PNG holds its width in pixels in bytes 16 to 19; shown at one and a half times its size in print.
+        content["width"] = round(int.from_bytes(png[16:20], "big") / 300 * 96 * 1.5)
         content["files"] = {kind: f"figures/{path.name}" for kind, path in figure.files.items()}
     return content
-
-
-def _values(values: Sequence[Any]) -> str:
-    """A key's values in words; a long row of evenly spaced numbers by its ends."""
-    if len(values) > 8 and all(isinstance(value, int | float) for value in values):
-        return f"{len(values)} values from {min(values):g} to {max(values):g}"
-    return ", ".join("none" if value == "" else str(value) for value in values)

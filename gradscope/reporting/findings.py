@@ -22,70 +22,8 @@ class Finding(NamedTuple):
 
 
 def findings(results: Results) -> list[Finding]:
-    """What the results say, most important first; nothing that they do not support."""
-    return [*_boundary(results), *_reach(results), *_truncation(results), *_caveats(results)]
-
-
-def _boundary(results: Results) -> Iterator[Finding]:
-    reach = analysis.reach(results)
-    if reach.empty:
-        return
-    rates = analysis.decay_rates(reach)
-    for panel, (outcome, radius) in analysis.boundaries(rates).items():
-        own = rates[rates["panel"] == panel]
-        low, high = own["spectral_radius"].min(), own["spectral_radius"].max()
-        if outcome == "crossing":
-            text = f"gradients vanish below spectral radius {radius} and explode above it"
-            text += f" (95 % interval over {radius.seeds} seeds)." if radius.seeds > 1 else "."
-        elif outcome == "mixed":
-            top = own[own["spectral_radius"] == high]
-            text = f"at spectral radius {high:g} gradients grow in {int((top['rate'] >= 0).sum())} of {len(top)} seeds"
-            text += f"; below {radius.value:.3g} they vanish in every seed." if radius.value > low else "."
-        else:
-            what = "vanish" if outcome == "vanishing" else "explode"
-            text = f"gradients {what} at every spectral radius swept, {low:g} to {high:g}."
-        yield Finding(_about(panel, text + _half_life(own)), "radius-lag-map")
-
-
-def _half_life(rates: pd.DataFrame) -> str:
-    """A sentence on the half-life at the radius nearest 0.9, if gradients decay there in every seed."""
-    radii = rates["spectral_radius"].unique()
-    radius = radii[np.abs(radii - 0.9).argmin()]
-    decay = rates.loc[rates["spectral_radius"] == radius, "rate"]
-    if not (decay < 0).all():
-        return ""
-    half_life = analysis.estimate(list(np.log(2.0) / -decay))
-    return f" At spectral radius {radius:g} the gradient halves every {half_life} steps."
-
-
-def _reach(results: Results) -> Iterator[Finding]:
-    reach = analysis.reach(results)
-    first = reach[reach["t"] == 1] if not reach.empty else reach
-    for panel, own in first.groupby("panel", observed=True):
-        medians = own.groupby("spectral_radius")["log10_dh"].median()
-        if len(medians) > 1:
-            text = (
-                f"the median gradient that reaches the first of {own['seq_len'].iloc[0]} steps goes from "
-                f"{_power(medians.iloc[0])} at spectral radius {medians.index[0]:g} to {_power(medians.iloc[-1])} at "
-                f"{medians.index[-1]:g}."
-            )
-            yield Finding(_about(str(panel), text), "gradient-vs-length")
-
-
-def _truncation(results: Results) -> Iterator[Finding]:
-    errors = analysis.truncation_errors(results)
-    for panel, own in errors.groupby("panel", observed=True):
-        parts = []
-        for truncation, group in own.groupby("truncation", observed=True, sort=False):
-            medians = group.groupby("spectral_radius")["relative_error"].median()
-            failing = medians[~(medians < TOLERANCE)]
-            good = medians.index if failing.empty else medians.index[medians.index < failing.index[0]]
-            parts.append(f"{truncation} up to {good.max():g}" if len(good) else f"{truncation} nowhere")
-        text = (
-            f"median relative error of the recurrent gradient below {TOLERANCE:.0%} (losses at all "
-            f"{own['seq_len'].iloc[0]} steps), by spectral radius: {'; '.join(parts)}."
-        )
-        yield Finding(_about(str(panel), text), "truncation-error")
+    """What the results say, caveats first; nothing that they do not support."""
+    return [*_caveats(results), *_regimes(results), *_reach(results), *_truncation(results)]
 
 
 def _caveats(results: Results) -> Iterator[Finding]:
@@ -100,12 +38,127 @@ def _caveats(results: Results) -> Iterator[Finding]:
         yield Finding(text)
 
 
+def _regimes(results: Results) -> Iterator[Finding]:
+    for panel, own in analysis.regimes(results).groupby("panel", observed=True):
+        text = _boundary_text(own) + _half_life_text(own) + _exceptions_text(own)
+        if text:
+            yield Finding(_about(str(panel), text.strip()), "radius-lag-map")
+
+
+def _boundary_text(regimes: pd.DataFrame) -> str:
+    found = analysis.boundary(regimes)
+    known = regimes[regimes["state"].isin(analysis.SIGNS)]
+    radii, seeds = known["spectral_radius"], known["seed"].nunique()
+    every = " in every seed" if seeds > 1 else ""
+    where = f"at spectral radius {radii.min():g}"
+    if len(radii.unique()) > 1:
+        where = f"at every spectral radius measured, {radii.min():g} to {radii.max():g}"
+    if found.outcome == "crossing":
+        interval = f" (95 % interval over {seeds} seeds)" if seeds > 1 else ""
+        return f"gradients vanish below spectral radius {found.radius} and explode above it{interval}."
+    if found.outcome in ("vanishing", "exploding"):
+        return f"gradients {'vanish' if found.outcome == 'vanishing' else 'explode'}{every} {where}."
+    if found.outcome == "constant":
+        return f"gradients neither vanish nor explode {where}: they change by nothing but rounding."
+    if found.outcome == "unknown":
+        return ""
+    parts = []
+    if np.isfinite(found.vanishing_to):
+        parts.append(f"gradients vanish{every} up to spectral radius {found.vanishing_to:g}")
+    if np.isfinite(found.exploding_from):
+        parts.append(f"gradients explode{every} from spectral radius {found.exploding_from:g} on")
+    growing = known.assign(grows=known["state"] == "exploding").groupby("spectral_radius")["grows"]
+    shares = [f"{radius:g}: {int(grows.sum())} of {len(grows)}" for radius, grows in growing if not grows.all()]
+    shares = [share for share in shares if ": 0 of" not in share]
+    if shares and seeds > 1:
+        listed = ", ".join(shares if len(shares) <= 4 else [*shares[:2], "…", *shares[-2:]])
+        parts.append(f"seeds in which gradients grow, by spectral radius: {listed}")
+    elif seeds == 1:
+        grown = [f"{radius:g}" for radius, grows in growing if grows.any()]
+        parts.append(f"gradients grow at spectral radius {', '.join(grown)}")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def _half_life_text(regimes: pd.DataFrame) -> str:
+    """The half-life at the vanishing radius nearest 0.9, if the interval of its rate excludes growth."""
+    vanishing = regimes.groupby("spectral_radius")["state"].agg(lambda states: (states == "vanishing").all())
+    radii = vanishing.index[vanishing]
+    if not len(radii):
+        return ""
+    radius = radii[np.abs(radii - 0.9).argmin()]
+    rate = analysis.estimate(list(regimes.loc[regimes["spectral_radius"] == radius, "rate"]))
+    fastest, slowest = rate.value - rate.half_width, rate.value + rate.half_width
+    if slowest >= 0:
+        return ""
+    text = f" At spectral radius {radius:g} the gradient halves every {np.log(2) / -rate.value:.3g} steps"
+    if rate.half_width > 0 and f"{fastest:.3g}" != f"{slowest:.3g}":
+        text += f" (95 % interval {np.log(2) / -fastest:.3g} to {np.log(2) / -slowest:.3g})"
+    return text + "."
+
+
+def _exceptions_text(regimes: pd.DataFrame) -> str:
+    """Where there is no rate, and why."""
+    text = ""
+    for state, reason in (("overflow", "the forward states overflow"), ("zero", "gradients are exactly zero")):
+        radii = sorted(regimes.loc[regimes["state"] == state, "spectral_radius"].unique())
+        if radii:
+            where = f"{radii[0]:g}" if len(radii) == 1 else f"{radii[0]:g} to {radii[-1]:g}"
+            text += f" At spectral radius {where} {reason} (in some or all seeds)."
+    return text
+
+
+def _reach(results: Results) -> Iterator[Finding]:
+    reach = analysis.reach(results)
+    first = reach[(reach["t"] == 1) & (reach["lag"] > 0)]
+    medians = analysis.quantiles(first, ["panel", "seq_len", "spectral_radius"], "log10_dh")
+    for (panel, seq_len), own in medians.groupby(["panel", "seq_len"], observed=True):
+        if len(own) > 1:
+            low, high = own.iloc[0], own.iloc[-1]
+            text = (
+                f"the median gradient that reaches the first of {seq_len} steps goes from {_power(low['median'])} at "
+                f"spectral radius {low['spectral_radius']:g} to {_power(high['median'])} at "
+                f"{high['spectral_radius']:g}."
+            )
+            yield Finding(_about(str(panel), text), "gradient-vs-length")
+
+
+def _truncation(results: Results) -> Iterator[Finding]:
+    errors = analysis.truncation_errors(results).dropna(subset="relative_error")
+    order = {spec: place for place, spec in enumerate(errors["truncation"].unique())}
+    medians = analysis.quantiles(errors, ["panel", "seq_len", "truncation", "spectral_radius"], "relative_error")
+    for (panel, seq_len), own in medians.groupby(["panel", "seq_len"], observed=True):
+        parts = [
+            f"{spec} {_where(group['spectral_radius'].to_numpy(), (group['median'] < TOLERANCE).to_numpy())}"
+            for spec, group in sorted(own.groupby("truncation"), key=lambda item: order[item[0]])
+        ]
+        text = (
+            f"relative error of the recurrent gradient below {TOLERANCE:.0%} (median over seeds, losses at all "
+            f"{seq_len} steps), by spectral radius: {'; '.join(parts)}."
+        )
+        yield Finding(_about(str(panel), text), "truncation-error")
+
+
+def _where(radii: np.ndarray, holds: np.ndarray) -> str:
+    """At which radii something holds, in words."""
+    good = radii[holds]
+    if holds.all():
+        return "at all"
+    if not len(good):
+        return "at none"
+    if holds[: len(good)].all():
+        return f"up to {good[-1]:g}"
+    listed = [f"{radius:g}" for radius in good]
+    return "at " + ", ".join(listed if len(listed) <= 6 else [*listed[:3], "…", *listed[-2:]])
+
+
 def _about(panel: str, text: str) -> str:
-    sentence = text[0].upper() + text[1:]
-    return f"{panel}: {text}" if panel else sentence
+    return f"{panel}: {text}" if panel else text[0].upper() + text[1:]
 
 
 def _power(log10: float) -> str:
     if not np.isfinite(log10):
         return "exactly 0"
-    return f"{10**log10:.2g}" if -3 < log10 < 4 else f"1e{log10:.0f}"
+    if -3 < log10 < 4:
+        return f"{10**log10:.2g}"
+    exponent = int(np.floor(log10))
+    return f"{10 ** (log10 - exponent):.1f}e{exponent}"

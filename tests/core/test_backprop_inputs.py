@@ -162,3 +162,26 @@ def test_result_is_bit_for_bit_repeatable():
     np.testing.assert_array_equal(first.log10_dh, again.log10_dh)
     for name, array in first.params.items():
         np.testing.assert_array_equal(array, again.params[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"truncation": None}, "^truncation: None is no text; allowed: .*fixed:TAU"),
+        ({"loss": ["mse"]}, "^loss: unknown loss"),
+        ({"reduction": None}, "^reduction: unknown reduction"),
+        ({"params": [1]}, "^params: a list; allowed: a mapping"),
+        ({"seed": -1}, "^seed: -1; allowed: a whole number >= 0"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(change, message):
+    cell = gs.cell("elman", hidden_size=2, input_size=1, output_size=1)
+    arguments = {"params": cell.init(seed=0, spectral_radius=1.0), "x": np.ones((3, 1, 1)), "y": np.ones((3, 1, 1))}
+    with pytest.raises(gs.InputError, match=message):
+        gs.backprop(cell, **(arguments | change))
+
+
+@pytest.mark.parametrize("radius", ["1", None, 1j, True, float("nan")])
+def test_a_radius_that_is_no_number_is_refused(radius):
+    with pytest.raises(gs.InputError, match="spectral_radius: must be at least 0"):
+        gs.cell("elman", hidden_size=2, input_size=1, output_size=1).init(seed=0, spectral_radius=radius)

@@ -297,7 +297,7 @@ def test_random_unweighted_underrepresents_each_lag_by_its_probability(loss_step
     pi, s, t = 0.75, *np.indices((7, 7))
     truth = case.ask(naive, loss_steps, "sum", np.tril(pi ** np.abs(s - t)))
     mean = mean_over_all_coins(case, "random-unweighted:4", loss_steps, pi)
-    for name, columns in case.cell.columns().items():
+    for name, (columns, _) in case.cell.blocks().items():
         expected = np.reshape(truth.params[name].T, mean[columns].shape)
         atol = 1e-12 * np.abs(expected).max()
         np.testing.assert_allclose(mean[columns], expected, rtol=1e-12, atol=atol)

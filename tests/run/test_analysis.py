@@ -6,14 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from small_sweep import SMALL
 
+import gradscope as gs
 from gradscope import analysis
 
 
-def rates(**by_seed):
-    """A table of decay rates: panel "" and, for each seed, rates at the radii 1, 2, 3, ..."""
-    rows = [("", radius, seed, rate) for seed, values in by_seed.items() for radius, rate in enumerate(values, 1)]
-    return pd.DataFrame(rows, columns=["panel", "spectral_radius", "seed", "rate"]).astype({"spectral_radius": float})
+def regimes(**by_seed):
+    """Regimes of one panel: for each seed, rates at the radii 1, 2, 3, ..., or the name of a state without a rate."""
+    states = {-1: "vanishing", 0: "constant", 1: "exploding"}
+    rows = []
+    for seed, rates in by_seed.items():
+        for radius, rate in enumerate(rates, 1):
+            if isinstance(rate, str):
+                rows.append((float(radius), seed, np.nan, rate))
+            else:
+                rows.append((float(radius), seed, rate, states[np.sign(rate)]))
+    return pd.DataFrame(rows, columns=["spectral_radius", "seed", "rate", "state"])
 
 
 def line(slope, length=41):
@@ -34,7 +43,19 @@ def test_the_transient_and_exact_zeros_do_not_count():
 
 
 def test_a_run_with_too_few_lags_has_no_rate():
-    assert analysis.decay_rates(line(0.2, length=2)).empty
+    (run,) = analysis.decay_rates(line(0.2, length=2)).to_dict("records")
+    assert (run["state"], np.isnan(run["rate"])) == ("short", True)
+
+
+@pytest.mark.parametrize(("slope", "state"), [(-0.1, "vanishing"), (0.1, "exploding"), (1e-12, "constant")])
+def test_a_rate_has_a_name_and_rounding_has_its_own(slope, state):
+    assert list(analysis.decay_rates(line(slope))["state"]) == [state]
+
+
+def test_gradients_that_are_exactly_zero_after_the_transient_are_zero():
+    table = line(0.2)
+    table.loc[table["lag"] >= 10, "log10_dh"] = -np.inf
+    assert list(analysis.decay_rates(table)["state"]) == ["zero"]
 
 
 def test_orthogonal_linear_networks_change_by_the_radius_at_each_step(orthogonal):
@@ -43,30 +64,36 @@ def test_orthogonal_linear_networks_change_by_the_radius_at_each_step(orthogonal
 
 
 def test_the_boundary_of_orthogonal_linear_networks_is_where_the_rate_is_interpolated_to_zero(orthogonal):
-    (boundary,) = analysis.boundaries(analysis.decay_rates(analysis.reach(orthogonal))).values()
+    boundary = analysis.boundary(analysis.regimes(orthogonal))
     low, high = np.log(0.9), np.log(1.1)
     assert boundary.outcome == "crossing"
     np.testing.assert_allclose(boundary.radius.value, 0.9 - low * 0.2 / (high - low), rtol=1e-9)
     assert boundary.radius.half_width < 1e-9
 
 
-@pytest.mark.parametrize(
-    ("table", "outcome", "radius"),
-    [
-        (rates(a=[-1, 1], b=[-1, 3]), "crossing", (1.5 + 1.25) / 2),
-        (rates(a=[-1, -2], b=[-1, -3]), "vanishing", np.nan),
-        (rates(a=[1, 2], b=[1, 3]), "exploding", np.nan),
-        (rates(a=[-1, 1], b=[-1, -3]), "mixed", 1.5),
-        (rates(a=[-1, 1, -1], b=[-1, -3, 1]), "mixed", 1.5),
-        (rates(a=[-1, -1], b=[1, 1]), "mixed", 1.0),
-    ],
-    ids=["crossing", "vanishing", "exploding", "one seed never crosses", "crosses twice", "seeds disagree"],
-)
-def test_the_outcome_of_a_boundary_is_named(table, outcome, radius):
-    (found,) = analysis.boundaries(table).values()
-    assert found.outcome == outcome
-    np.testing.assert_allclose(found.radius.value, radius, equal_nan=True)
-    assert np.isfinite(found.radius.half_width) == (outcome == "crossing")
+NAN = np.nan
+BOUNDARIES = {
+    "crossing": (regimes(a=[-1, 1], b=[-1, 3]), ("crossing", (1.5 + 1.25) / 2, 1, 2)),
+    "crossing at a radius": (regimes(a=[-1, 0, 1], b=[-2, 0, 2]), ("crossing", 2.0, 1, 3)),
+    "vanishing": (regimes(a=[-1, -2], b=[-1, -3]), ("vanishing", NAN, 2, NAN)),
+    "exploding": (regimes(a=[1, 2], b=[1, 3]), ("exploding", NAN, NAN, 1)),
+    "constant": (regimes(a=[0, 0], b=[0, 0]), ("constant", NAN, NAN, NAN)),
+    "one seed never crosses": (regimes(a=[-1, 1], b=[-1, -3]), ("mixed", NAN, 1, NAN)),
+    "one seed crosses twice": (regimes(a=[-1, 1, -1], b=[-1, -3, 1]), ("mixed", NAN, 1, NAN)),
+    "one seed explodes at once": (regimes(a=[-1, -1, 1], b=[1, 2, 3]), ("mixed", NAN, NAN, 3)),
+    "the wrong way round": (regimes(a=[1, -1], b=[2, -2]), ("mixed", NAN, NAN, NAN)),
+    "zero, then exploding": (regimes(a=["zero", -1, 1]), ("crossing", 2.5, 2, 3)),
+    "zero next to exploding": (regimes(a=["zero", 1]), ("mixed", NAN, 1, 2)),
+    "overflow above": (regimes(a=[-1, -1, "overflow"]), ("vanishing", NAN, 2, NAN)),
+    "overflow only": (regimes(a=["overflow", "short"]), ("unknown", NAN, NAN, NAN)),
+}
+
+
+@pytest.mark.parametrize(("table", "expected"), BOUNDARIES.values(), ids=BOUNDARIES)
+def test_what_happens_along_the_radius_is_named(table, expected):
+    found = analysis.boundary(table)
+    assert found.outcome == expected[0]
+    np.testing.assert_allclose([found.radius.value, found.vanishing_to, found.exploding_from], expected[1:])
 
 
 def test_the_interval_is_students():
@@ -78,7 +105,7 @@ def test_the_interval_is_students():
 
 def test_one_seed_has_no_interval():
     assert np.isnan(analysis.estimate([1.0]).half_width)
-    assert str(analysis.estimate([1.234])) == "1.23"
+    assert str(analysis.estimate([1.234])) == "1.234"
 
 
 @pytest.mark.parametrize(
@@ -89,10 +116,22 @@ def test_an_estimate_is_written_to_the_digits_that_its_interval_supports(estimat
     assert str(analysis.Estimate(*estimate, seeds=5)) == text
 
 
-def test_quantiles_over_seeds_are_exact_where_some_gradients_are_zero():
+@pytest.mark.parametrize("seeds", [1, 2, 5, 8])
+def test_quantiles_are_interpolated_between_seeds(seeds):
+    sample = np.random.default_rng(seeds).normal(size=seeds)
+    (row,) = analysis.quantiles(pd.DataFrame({"lag": 0, "value": sample}), ["lag"], "value").to_dict("records")
+    np.testing.assert_allclose([row["low"], row["median"], row["high"]], np.quantile(sample, [0.1, 0.5, 0.9]))
+    assert row["seeds"] == seeds
+
+
+def test_between_a_gradient_of_exactly_zero_and_another_the_quantile_is_the_zero():
     table = pd.DataFrame({"lag": 0, "log10_dh": [-np.inf, -3.0, -2.0, -1.0, 0.0]})
     (row,) = analysis.quantiles(table, ["lag"], "log10_dh").to_dict("records")
-    assert (row["low"], row["median"], row["high"], row["seeds"]) == (-np.inf, -2.0, 0.0, 5)
+    np.testing.assert_allclose([row["low"], row["median"], row["high"]], [-np.inf, -2.0, -0.4])
+
+
+def test_quantiles_of_nothing_are_nothing():
+    assert analysis.quantiles(pd.DataFrame({"lag": [], "value": []}), ["lag"], "value").empty
 
 
 def test_reach_reads_last_step_full_runs_of_the_greatest_length(small):
@@ -113,3 +152,24 @@ def test_truncation_errors_read_all_steps_runs_of_the_greatest_length(small):
 def test_panels_name_what_is_swept_beside_the_axes(small):
     assert set(analysis.panels(small)) == {"tanh", "linear"}
     assert set(analysis.panels(small.select(activation="tanh"))) == {""}
+
+
+def test_a_single_loss_step_that_is_not_the_last_is_read_too(tmp_path):
+    steps = {"loss_steps": [2, 4, [1, 3]], "seeds": 1, "activation": "tanh"}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | steps, jobs=1)
+    reach = analysis.reach(results)
+    assert set(reach["lag"]) == {0, 1, 2, 3}
+    assert set(reach["run_id"]) <= set(results.select(loss_steps="4").runs["run_id"])
+
+
+def test_panels_of_several_tasks_name_what_varies_within_each(tmp_path):
+    tasks = {"task": ["noise", "sine"], "frequency": [0.1, 0.2], "seeds": 1, "activation": "tanh", "seq_len": 6}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | tasks, jobs=1)
+    assert set(analysis.panels(results)) == {"noise", "sine, frequency = 0.1", "sine, frequency = 0.2"}
+
+
+def test_radii_that_overflow_and_radii_that_are_zero_have_their_regimes(tmp_path):
+    extremes = {"activation": "linear", "spectral_radius": [0.0, 0.5, 40.0], "seq_len": [20, 400], "seeds": 1}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | extremes, jobs=1)
+    found = analysis.regimes(results).set_index("spectral_radius")["state"]
+    assert found.to_dict() == {0.0: "zero", 0.5: "vanishing", 40.0: "overflow"}

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from small_sweep import SMALL
 
 import gradscope as gs
 from gradscope import figures, plugins
 from gradscope.drawing import CannotDrawError, style
+from gradscope.reporting.findings import findings
 
 NAMES = plugins.names(figures.FAMILY)
 
@@ -61,17 +63,46 @@ def test_the_same_results_give_the_same_bytes(written, small, tmp_path, kind):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_cannot_be_drawn_says_what_it_needs(name, small):
-    lacking = small.select(truncation="full", loss_steps="last", seq_len=12, spectral_radius=1.0)
-    if name == "truncation-error":
-        reason = 'needs runs with loss_steps = "all"'
-    elif name == "gradient-vs-length":
-        reason = "needs two lengths"
-    elif name == "radius-lag-map":
-        reason = "needs three spectral radii"
-    else:
-        lacking, reason = small.select(loss_steps="all"), 'needs runs with loss_steps = "last"'
-    with pytest.raises(CannotDrawError, match=reason):
-        module(name).table(lacking)
+    needs = {
+        "gradient-vs-lag": ({"loss_steps": "all"}, "one loss step and full truncation"),
+        "gradient-vs-length": ({"seq_len": 12}, "at two lengths"),
+        "radius-lag-map": ({"spectral_radius": 1.0}, "three spectral radii"),
+        "truncation-error": ({"loss_steps": "last"}, 'loss_steps = "all"'),
+    }
+    lacking, reason = needs[name]
+    with pytest.raises(CannotDrawError, match=f"^needs runs with a gradient.*{reason}"):
+        module(name).table(small.select(**lacking))
+
+
+ODD = {
+    "one step": {"seq_len": 1},
+    "two steps": {"seq_len": 2},
+    "silent relu": {"activation": "relu", "input_scale": 0.0},
+    "one relu unit": {"activation": "relu", "hidden_size": 1},
+    "overflow": {"activation": "linear", "spectral_radius": [0.5, 1.0, 40.0], "seq_len": [20, 400]},
+    "nothing but overflow": {"activation": "linear", "spectral_radius": [40.0, 50.0, 60.0], "seq_len": 400},
+    "identity": {"ensemble": "identity", "activation": ["linear", "tanh"]},
+    "one radius": {"spectral_radius": 1.0},
+    "radius 0": {"spectral_radius": [0.0, 0.5, 1.0]},
+    "one seed": {"seeds": 1},
+    "two seeds": {"seeds": 2},
+    "several tasks": {"task": ["noise", "sine", "series"], "phase": [0.0, "random"]},
+    "eight panels": {
+        "ensemble": ["gaussian", "orthogonal", "identity", "uniform"],
+        "activation": "tanh",
+        "hidden_size": [2, 3],
+    },
+    "sum": {"reduction": "sum"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_odd_sweeps_have_figures_findings_and_a_report(odd, tmp_path):
+    usual = {"spectral_radius": [0.5, 1.0, 1.5], "seeds": 3, "seq_len": [4, 8], "truncation": ["full", "fixed:3"]}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | usual | odd, jobs=1)
+    text = gs.report(results, formats=()).read_text(encoding="utf-8")
+    assert "nan" not in " ".join(finding.text for finding in findings(results))
+    assert text.rstrip().endswith("</html>")
 
 
 def test_a_figure_that_cannot_be_drawn_is_reported_and_the_others_are_written(small, tmp_path):

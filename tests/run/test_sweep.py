@@ -13,6 +13,7 @@ from small_sweep import SMALL
 
 import gradscope as gs
 from gradscope import run as driver
+from gradscope.spectral import unit_draw
 from gradscope.store import Store
 
 
@@ -90,7 +91,8 @@ def test_extending_a_sweep_computes_only_what_is_new(small, tmp_path, monkeypatc
     assert {run.run_id for run in measured} == set(extended.runs["run_id"]) - set(small.runs["run_id"])
     assert len(extended.runs) == len(set(extended.runs["run_id"])) == len(small.runs) * 2
     fresh = sweep(tmp_path / "fresh", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
-    pd.testing.assert_frame_equal(extended.runs, fresh.runs, rtol=1e-10, atol=1e-12)
+    shards = {"columns": "shard"}
+    pd.testing.assert_frame_equal(extended.runs.drop(**shards), fresh.runs.drop(**shards), rtol=1e-10, atol=1e-12)
     pd.testing.assert_frame_equal(extended.timesteps, fresh.timesteps, rtol=1e-10, atol=1e-12)
 
 
@@ -153,4 +155,63 @@ def test_a_damaged_table_is_named(small, tmp_path):
 
 def test_no_temporary_file_is_left(small):
     assert not [path for path in small.folder.rglob("*") if path.name.startswith(".")]
-    assert Store(small.folder).holds(small.manifest["hash"])
+    assert Store(small.folder).is_finished(small.manifest["hash"])
+
+
+def test_timesteps_left_by_a_stop_before_their_runs_are_never_read(small, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gradscope.store.runs_table", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(tmp_path / "out")
+    assert list((tmp_path / "out" / "timesteps").glob("*.parquet"))
+    extended = sweep(tmp_path / "out", overrides={"seeds": 3})
+    assert len(extended.timesteps) == extended.runs["seq_len"].sum()
+
+
+@pytest.mark.parametrize("lost", ["timesteps", "runs.parquet"])
+def test_what_was_lost_is_measured_again(small, tmp_path, lost):
+    shutil.copytree(small.folder, tmp_path / "out")
+    if lost == "timesteps":
+        victim = sorted((tmp_path / "out" / "timesteps").glob("*.parquet"))[0]
+        victim.unlink()
+        with pytest.raises(gs.InputError, match=f"{victim.name}: is missing; the same sweep again"):
+            _ = gs.load(tmp_path / "out").timesteps
+    else:
+        (tmp_path / "out" / lost).unlink()
+    again = sweep(tmp_path / "out")
+    pd.testing.assert_frame_equal(again.runs, small.runs)
+    pd.testing.assert_frame_equal(again.timesteps, small.timesteps)
+
+
+def test_a_stop_before_anything_is_measured_leaves_a_folder_that_goes_on(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for place in ("gradscope.plan.batches", "gradscope.run._manifest", "gradscope.run._own_executor"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stop)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(tmp_path / "out")
+    assert len(sweep(tmp_path / "out").runs) == 192
+
+
+def test_an_option_that_may_be_a_number_or_a_text_is_stored_as_text(tmp_path):
+    options = {"task": ["sine", "noise"], "phase": [0.5, "random"], "activation": "tanh", "seeds": 1}
+    results = sweep(tmp_path / "out", overrides=options).select(task="sine")
+    assert set(results.runs["phase"].astype(str)) == {"0.5", "random"}
+    assert len(results.select(phase="random").runs) == len(results.runs) / 2
+    assert len(results.select(phase=0.5).runs) == len(results.runs) / 2
+
+
+def test_bits_do_not_depend_on_what_was_drawn_before(tmp_path):
+    # From this size on, BLAS gives other bits with more threads.
+    big = {"hidden_size": 256, "spectral_radius": 1.0, "seq_len": 3, "seeds": 1, "activation": "tanh", "batch_size": 2}
+    unit_draw.cache_clear()
+    sweep(tmp_path / "fresh", overrides=big)
+    unit_draw.cache_clear()
+    gs.cell("elman", hidden_size=256, input_size=2, output_size=1).init(seed=0, spectral_radius=1.0)
+    sweep(tmp_path / "after", overrides=big)
+    assert contents(tmp_path / "after") == contents(tmp_path / "fresh")

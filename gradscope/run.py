@@ -6,14 +6,16 @@ import datetime
 import os
 import platform
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
@@ -26,7 +28,7 @@ from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 from gradscope.spectral import unit_draw
 
-AHEAD = 64  # batches handed out before they are waited for: enough for many workers, few enough to hold
+AHEAD = 64  # batches handed to a caller's executor before they are waited for: enough for many workers
 Progress = Callable[[int, int], None]  # (runs done, runs in all)
 
 
@@ -74,7 +76,7 @@ def sweep(
         manifest = _manifest(resolved, command)
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
-        with nullcontext(executor) if executor else _own_executor(jobs or os.cpu_count() or 1, len(todo)) as workers:
+        with _workers(executor, jobs or os.cpu_count() or 1, len(todo)) as workers:
             for batch, measured in _measure_all(workers, todo):
                 folder.append(batch.key, measured, resolved.kinds)
                 done += len(batch.runs)
@@ -85,17 +87,25 @@ def sweep(
     return load(folder.folder)
 
 
-def _measure_all(workers: Executor, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, list[Measured]]]:
+class _Workers(NamedTuple):
+    """An executor, how many batches to hand out before they are waited for, and whether Ctrl-C was pressed."""
+
+    executor: Executor
+    ahead: int
+    stop: Event
+
+
+def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, list[Measured]]]:
     """Measure batches on the workers, a few ahead of what is taken, and yield them as they finish."""
     waiting = iter(batches)
     running: dict[Future[list[Measured]], plan.Batch] = {}
     try:
-        while True:
-            while len(running) < getattr(workers, "ahead", AHEAD) and (batch := next(waiting, None)):
-                running[workers.submit(measure_alone, batch.runs)] = batch
+        while not workers.stop.is_set():
+            while len(running) < workers.ahead and (batch := next(waiting, None)):
+                running[workers.executor.submit(measure_alone, batch.runs)] = batch
             if not running:
                 return
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield running.pop(future), future.result()
     except BrokenProcessPool:
@@ -117,8 +127,6 @@ def measure_alone(runs: Sequence[Any]) -> list[Measured]:
 class _Inline(Executor):
     """Runs each call where it is submitted: one job needs no process of its own."""
 
-    ahead = 1
-
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         try:
@@ -128,17 +136,52 @@ class _Inline(Executor):
         return future
 
 
-def _own_executor(jobs: int, batches: int) -> Executor:
-    if min(jobs, batches) <= 1:
-        return _Inline()
-    # Spawned, not forked: a fork copies whatever threads hold at that moment. Ctrl-C is the driver's affair: it stops
-    # handing out work and lets the workers finish what they hold.
-    return ProcessPoolExecutor(
-        min(jobs, batches),
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
+@contextmanager
+def _workers(executor: Executor | None, jobs: int, batches: int) -> Iterator[_Workers]:
+    """The caller's executor, this process for one job, or processes of our own, ended with the block."""
+    jobs = min(jobs, batches)
+    if executor:
+        with _interrupt_deferred() as stop:
+            yield _Workers(executor, AHEAD, stop)
+    elif jobs <= 1:
+        yield _Workers(_Inline(), 1, Event())
+    else:
+        # Spawned, not forked: a fork copies whatever threads hold at that moment.
+        processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+        with _interrupt_deferred() as stop, processes:
+            _start(processes, jobs)
+            yield _Workers(processes, jobs + 1, stop)
+
+
+def _start(processes: ProcessPoolExecutor, jobs: int) -> None:
+    """Start the processes, one for each call, while Ctrl-C is ignored, which they inherit: it is the driver's affair.
+
+    It is ignored by the driver too for these few hundredths of a second.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(jobs):
+            processes.submit(int)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[Event]:
+    """Within the block Ctrl-C sets an event, and is raised at its end: executors break if it is raised anywhere."""
+    stop = Event()
+    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:

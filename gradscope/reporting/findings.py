@@ -48,6 +48,8 @@ def _regimes(results: Results) -> Iterator[Finding]:
 def _boundary_text(regimes: pd.DataFrame) -> str:
     found = analysis.boundary(regimes)
     known = regimes[regimes["state"].isin(analysis.SIGNS)]
+    if (known["state"] == "zero").all():
+        return ""
     radii, seeds = known["spectral_radius"], known["seed"].nunique()
     every = " in every seed" if seeds > 1 else ""
     where = f"at spectral radius {radii.min():g}"

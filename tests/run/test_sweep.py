@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -190,7 +195,7 @@ def test_a_stop_before_anything_is_measured_leaves_a_folder_that_goes_on(tmp_pat
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    for place in ("gradscope.plan.batches", "gradscope.run._manifest", "gradscope.run._own_executor"):
+    for place in ("gradscope.plan.batches", "gradscope.run._manifest", "gradscope.run._workers"):
         with monkeypatch.context() as patch:
             patch.setattr(place, stop)
             with pytest.raises(KeyboardInterrupt):
@@ -215,3 +220,28 @@ def test_bits_do_not_depend_on_what_was_drawn_before(tmp_path):
     gs.cell("elman", hidden_size=256, input_size=2, output_size=1).init(seed=0, spectral_radius=1.0)
     sweep(tmp_path / "after", overrides=big)
     assert contents(tmp_path / "after") == contents(tmp_path / "fresh")
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path):
+    settings = {"seeds": 1, "seq_len": 100, "activation": "tanh", "truncation": '["full", "fixed:50"]'}
+    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "gradscope", "sweep", *options, "--no-report", "-q", "--jobs", "2", "-o"]
+    started = subprocess.Popen(
+        [*command, "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not list(tmp_path.glob("out/shards/*.parquet")):
+        assert started.poll() is None
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    said = " ".join(started.communicate(timeout=60)[1].split())
+    assert (started.returncode, said) == (130, "interrupted; the same command goes on from here")
+    done = len(gs.load(tmp_path / "out").runs)
+    for folder in ("out", "whole"):
+        assert subprocess.run([*command, folder], cwd=tmp_path, check=False).returncode == 0
+    assert 0 < done < len(gs.load(tmp_path / "out").runs)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")

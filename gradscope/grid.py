@@ -89,12 +89,10 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     at = _Places(places or {})
     values = dict(given)
     chosen = {
-        key: {name: _find(key, name, at) for name in values_of(values.get(key, BASE[key][1]), str, at[key])}
+        key: {choice: _find(key, choice, at) for choice in values_of(values.get(key, BASE[key][1]), str, at[key])}
         for key in FAMILIES
     }
-    known = BASE | dict(
-        field for plugins in chosen.values() for plugin in plugins.values() for field in _fields(plugin)
-    )
+    known = BASE | dict(option for named in chosen.values() for plugin in named.values() for option in _fields(plugin))
     fixed = {key: values_of(values.pop(key), int, at[key]) for key in SIZES if key in values and key not in known}
     for key in values:
         if key not in (known.keys() | {"seeds"}) - {"seed"}:

@@ -10,7 +10,7 @@ from gradscope.runs import Run, digest
 
 # Along these the engine shares work; runs of one batch are alike in everything else.
 SHARED = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "seed")
-BATCH_BYTES = 12e6  # what the states, adjoints and inputs of a batch may take, so that they stay near the cache
+BATCH_BYTES = 12e6  # what the states, inputs and one adjoint of a batch may take, so that they stay near the cache
 
 
 class Batch(NamedTuple):

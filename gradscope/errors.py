@@ -1,9 +1,15 @@
-"""Everything gradscope raises on purpose: one family, so that callers can catch it and the CLI can print it."""
+"""Everything gradscope raises on purpose: one family, so that callers can catch it and the CLI can print it.
+
+And the checks that plug-ins share.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import isfinite
+from numbers import Real
+from typing import Any
 
 
 class GradscopeError(Exception):
@@ -59,3 +65,18 @@ def unknown(kind: str, name: str, choices: Iterable[str], where: str = "") -> In
         allowed=", ".join(choices),
         hint=f"did you mean {near[0]!r}?" if near else "",
     )
+
+
+def at_least(minimum: int, **values: Any) -> None:
+    """Raise InputError unless every named value is at least `minimum`."""
+    for name, value in values.items():
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not minimum <= value < float("inf"):
+            raise InputError(f"must be at least {minimum}, not {value!r}", where=name)
+
+
+def finite(**options: Any) -> None:
+    """Raise InputError unless every named option is a finite number."""
+    for name, value in options.items():
+        if not isinstance(value, Real) or not isfinite(value):
+            raise InputError(f"{value} is not finite", where=name, allowed="a finite number")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import InputError, unknown
-from gradscope.grid import FAMILIES, Sweep, options_of, resolve
+from gradscope.grid import FAMILIES, Places, Sweep, options_of, resolve
 
 SHIPPED = next(
     folder
@@ -38,7 +38,7 @@ def read(experiment: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         given[key], places[key] = value, f"--set {key}"
     name = given.pop("name", path.stem)
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"{name!r}", where=places.get("name", str(path)), allowed="letters, digits, '.', '_' and '-'")
+        raise InputError(f"{name!r}", where=places["name"], allowed="letters, digits, '.', '_' and '-'")
     return resolve(name, given, places)
 
 
@@ -72,8 +72,8 @@ def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> 
     return {name: value for name, value in given.items() if name not in dropped}
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The [sweep] table of a TOML file, and for each key the place where it stands."""
+def _parse(path: Path) -> tuple[dict[str, Any], Places]:
+    """The [sweep] table of a TOML file, and the places where its keys stand."""
     try:
         content = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(content)
@@ -84,17 +84,20 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except tomllib.TOMLDecodeError as error:
         reason = str(error).replace("at end of document", f"at the end, line {len(content.splitlines())}")
         raise InputError(f"TOML syntax: {reason}", where=str(path)) from None
-    lines = _lines(content)
     for table, value in tables.items():
         if table != "sweep":
-            where = f"{path}, line {lines[table,]}"
+            where = f"{path}, line {_lines(content)[table,]}"
             if not isinstance(value, dict | list) or (isinstance(value, list) and not isinstance(value[0], dict)):
                 raise InputError(f"key {table!r} stands outside the table", where=where, hint="write it below [sweep]")
             raise unknown("table", table, ["sweep"], where=where)
     keys = tables.get("sweep")
     if not isinstance(keys, dict):
         raise InputError("no [sweep] table", where=str(path))
-    return dict(keys), {key: f"{path}, line {lines['sweep', key]}, {key}" for key in keys}
+
+    def find(key: str) -> str:
+        return f"{path}, line {_lines(content)['sweep', key]}, {key}" if key in keys else key
+
+    return dict(keys), Places({}, find)
 
 
 def _lines(content: str) -> dict[tuple[str, ...], int]:

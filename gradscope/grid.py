@@ -86,7 +86,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     >>> len(sweep.runs)
     6
     """
-    at = _Places(places or {})
+    at = places if isinstance(places, Places) else Places(places or {})
     values = dict(given)
     chosen = {
         key: {choice: _find(key, choice, at) for choice in values_of(values.get(key, BASE[key][1]), str, at[key])}
@@ -122,11 +122,15 @@ def options_of(key: str) -> dict[str, set[str]]:
     return {name: {option for option, _ in _fields(plugins.find(family, name))} for name in plugins.names(family)}
 
 
-class _Places(dict[str, str]):
-    """Where each key stands; a key that nobody wrote stands under its own name."""
+class Places(dict[str, str]):
+    """Where each key stands: as `known`, else as `find` says when an error needs it, else under its own name."""
+
+    def __init__(self, known: Mapping[str, str], find: Callable[[str], str] = str):
+        super().__init__(known)
+        self.find = find
 
     def __missing__(self, key: str) -> str:
-        return key
+        return self.find(key)
 
     @contextmanager
     def errors(self, key: str) -> Iterator[None]:
@@ -137,7 +141,7 @@ class _Places(dict[str, str]):
             raise error.at(self[error.where or key]) from None
 
 
-def _find(key: str, name: str, at: _Places) -> type:
+def _find(key: str, name: str, at: Places) -> type:
     with at.errors(key):
         found: type = plugins.find(FAMILIES[key], name)
     return found
@@ -181,7 +185,7 @@ def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
         yield dict(zip(keys, values, strict=True))
 
 
-def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
+def _check_cells(grid: Grid, chosen: Mapping[str, type], at: Places) -> None:
     sizes = {"hidden_size": 1, "input_size": 1, "output_size": 1}
     for name, plugin in chosen.items():
         for options in _choices(grid, plugin):
@@ -190,7 +194,7 @@ def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
 
 
 def _check_tasks(
-    grid: Grid, chosen: Mapping[str, type], fixed: Grid, at: _Places
+    grid: Grid, chosen: Mapping[str, type], fixed: Grid, at: Places
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Make every task, read its data, and hold losses, lengths and sizes against it; yield task and its data's record.
 

@@ -8,12 +8,10 @@ TBPTT(k1, k2). A truncation plug-in imports this module and nothing else of grad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from gradscope.errors import InputError
 from gradscope.scaled import Floats
 
 
@@ -53,11 +51,3 @@ class Truncation(Protocol):
     def schedule(self, coins: Floats) -> Gates | Windows:
         """The schedule for `coins` (C, T), uniform in [0, 1): one for each run and step."""
         ...
-
-
-def at_least(minimum: int, **values: Any) -> None:
-    """Raise InputError unless every named value is at least `minimum`."""
-    for name, value in values.items():
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not minimum <= value < float("inf"):
-            raise InputError(f"must be at least {minimum}, not {value!r}", where=name)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.errors import InputError
 from gradscope.scaled import Floats
 
 
@@ -63,10 +62,3 @@ def excerpts(values: NDArray[Any], rng: np.random.Generator, seq_len: int, batch
 def longest_excerpt(values: NDArray[Any]) -> int:
     """The longest seq_len for which every window of `excerpts` fits."""
     return len(values) // 2
-
-
-def finite(**options: float) -> None:
-    """Raise InputError unless every named option is a finite number."""
-    for name, value in options.items():
-        if not np.isfinite(value):
-            raise InputError(f"{value} is not finite", where=name, allowed="a finite number")

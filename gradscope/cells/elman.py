@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradscope.activations import activation
-from gradscope.errors import InputError
+from gradscope.errors import InputError, at_least
 from gradscope.recurrence import Packed, Parameters, Trace, settle
 from gradscope.scaled import Floats, unit_scaled
-from gradscope.schedule import at_least
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
 

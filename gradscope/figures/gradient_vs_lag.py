@@ -1,8 +1,9 @@
 """How far back a loss reaches.
 
 Norm of the gradient of the last step's loss with respect to the state a number of steps (the lag) earlier, full BPTT,
-longest sequences. Lines: median over seeds, one for each spectral radius; bands: 10 % to 90 % of the seeds. A straight
-line is exponential vanishing (down) or exploding (up). Panels have scales of their own.
+longest sequences; in a sweep without last-step losses, of the greatest single loss step. Lines: median over seeds, one
+for each spectral radius; bands: 10 % to 90 % of the seeds. A straight line is exponential vanishing (down) or exploding
+(up). Panels have scales of their own.
 """
 
 import pandas as pd

@@ -3,7 +3,7 @@
 Change of the gradient's norm from lag 0 to each lag: last step's loss, full BPTT, longest sequences, median over seeds.
 Blue: vanished; red: exploded; the scale is linear up to one decade and logarithmic beyond; grey: exactly zero. Line:
 the spectral radius at which the decay rate changes sign, hatched its 95 % interval over seeds; dashed, where there is
-no such radius: up to there gradients vanish in every seed. Radii at which states overflowed are blank.
+no such radius: up to there gradients vanish in every seed. Blank: no gradient, since the forward states overflowed.
 """
 
 import matplotlib as mpl
@@ -27,9 +27,11 @@ def table(results: Results) -> pd.DataFrame:
     run = ["panel", "spectral_radius", "seed"]
     start = reach.loc[reach["lag"] == 0, [*run, "log10_dh"]].rename(columns={"log10_dh": "start"})
     reach = reach.merge(start, on=run)
-    reach["decades"] = reach["log10_dh"] - reach["start"]
+    reach["decades"] = np.where(np.isneginf(reach["log10_dh"]), -np.inf, reach["log10_dh"] - reach["start"])
     medians = analysis.quantiles(reach, ["panel", "spectral_radius", "lag"], "decades")
     regimes = analysis.regimes(results)
+    overflowed = regimes.loc[regimes["state"] == "overflow", ["panel", "spectral_radius"]].drop_duplicates()
+    medians = medians.merge(overflowed.assign(lag=0), how="outer", on=["panel", "spectral_radius", "lag"])
     found = {panel: analysis.boundary(regimes[regimes["panel"] == panel]) for panel in medians["panel"].unique()}
     return medians[["panel", "spectral_radius", "lag"]].assign(
         decades=medians["median"],
@@ -44,14 +46,14 @@ def draw(table: pd.DataFrame) -> Figure:
     """Heat maps side by side under one colour scale, symmetric about no change."""
     figure, axes = grid(table["panel"].unique(), "lag $T - t$ (steps)", "spectral radius of $W_{hh}$")
     limit = max(1.0, table["decades"][np.isfinite(table["decades"])].abs().max())
-    colours = mpl.colormaps["RdBu_r"].with_extremes(bad="0.6")
+    colours = mpl.colormaps["RdBu_r"].with_extremes(under="0.6", bad="white")
     for panel, (ax,) in axes.items():
         part = table[table["panel"] == panel]
         values = part.pivot_table(index="spectral_radius", columns="lag", values="decades", dropna=False)
         image = ax.pcolormesh(
             values.columns,
             values.index,
-            np.ma.masked_invalid(values),
+            np.ma.masked_invalid(values.replace(-np.inf, -10 * limit)),  # exactly zero: below the scale
             cmap=colours,
             norm=SymLogNorm(1.0, vmin=-limit, vmax=limit),
             shading="nearest",

@@ -69,16 +69,19 @@ def _boundary_text(regimes: pd.DataFrame) -> str:
         parts.append(f"gradients vanish{every} up to spectral radius {found.vanishing_to:g}")
     if np.isfinite(found.exploding_from):
         parts.append(f"gradients explode{every} from spectral radius {found.exploding_from:g} on")
-    growing = known.assign(grows=known["state"] == "exploding").groupby("spectral_radius")["grows"]
-    shares = [f"{radius:g}: {int(grows.sum())} of {len(grows)}" for radius, grows in growing if not grows.all()]
-    shares = [share for share in shares if ": 0 of" not in share]
-    if shares and seeds > 1:
-        listed = ", ".join(shares if len(shares) <= 4 else [*shares[:2], "…", *shares[-2:]])
-        parts.append(f"seeds in which gradients grow, by spectral radius: {listed}")
-    elif seeds == 1:
-        grown = [f"{radius:g}" for radius, grows in growing if grows.any()]
-        parts.append(f"gradients grow at spectral radius {', '.join(grown)}")
-    return "; ".join(parts) + "." if parts else ""
+    for state, what in (("exploding", "grow"), ("constant", "change by nothing but rounding")):
+        shares = _shares(known[~(known["spectral_radius"] >= found.exploding_from)], state)
+        if shares:
+            parts.append(f"seeds in which they {what}, by spectral radius: {shares}")
+    text = "; ".join(parts)
+    return text.replace("they", "gradients", 1) + "." if text.startswith("seeds") else text + "."
+
+
+def _shares(regimes: pd.DataFrame, state: str) -> str:
+    """Radius and number of seeds in a state, where there are any: "1.25: 2 of 5, 1.3: 3 of 5"."""
+    seeds = regimes.assign(holds=regimes["state"] == state).groupby("spectral_radius")["holds"]
+    shares = [f"{radius:g}: {int(holds.sum())} of {len(holds)}" for radius, holds in seeds if holds.any()]
+    return ", ".join(shares if len(shares) <= 4 else [*shares[:2], "…", *shares[-2:]])
 
 
 def _half_life_text(regimes: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.schedule import at_least
+from gradscope.errors import at_least
 from gradscope.streams import stream
 from gradscope.task import Sequences
 

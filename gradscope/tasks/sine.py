@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradscope.schedule import at_least
+from gradscope.errors import at_least, finite
 from gradscope.streams import stream
-from gradscope.task import Sequences, finite
+from gradscope.task import Sequences
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from gradscope.errors import at_least
 from gradscope.scaled import Floats
-from gradscope.schedule import Windows, at_least
+from gradscope.schedule import Windows
 
 
 @dataclass(frozen=True)

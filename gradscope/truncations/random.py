@@ -6,9 +6,9 @@ of "Dive into Deep Learning", backpropagation through time, used recursively.
 
 from dataclasses import dataclass
 
-from gradscope.errors import InputError
+from gradscope.errors import InputError, at_least
 from gradscope.scaled import Floats
-from gradscope.schedule import Gates, at_least
+from gradscope.schedule import Gates
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradscope.errors import at_least
 from gradscope.scaled import Floats
-from gradscope.schedule import Gates, at_least
+from gradscope.schedule import Gates
 
 
 @dataclass(frozen=True)

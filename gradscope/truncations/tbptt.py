@@ -5,9 +5,9 @@ Source: Williams & Peng (1990), BPTT(h; h') with h = K2, h' = K1.
 
 from dataclasses import dataclass
 
-from gradscope.errors import InputError
+from gradscope.errors import InputError, at_least
 from gradscope.scaled import Floats
-from gradscope.schedule import Windows, at_least
+from gradscope.schedule import Windows
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,18 @@ def test_the_heat_map_holds_the_tables_values_and_marks_the_boundary(orthogonal)
     np.testing.assert_array_equal(lines(ax)["boundary"].get_ydata(), table["boundary"].iloc[0])
 
 
+def test_the_heat_map_tells_zero_from_missing(tmp_path):
+    extremes = {"activation": "linear", "spectral_radius": [0.0, 0.5, 1.0, 40.0], "seq_len": [20, 400], "seeds": 1}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | extremes, jobs=1)
+    table = module("radius-lag-map").table(results)
+    mesh = module("radius-lag-map").draw(table).axes[0].collections[0]
+    zero, vanishing, flat, missing = mesh.get_array().reshape(4, -1)[:, 1:]
+    assert (zero < mesh.norm.vmin).all()
+    assert not np.ma.getmaskarray(vanishing).any()
+    assert not np.ma.getmaskarray(flat).any()
+    assert np.ma.getmaskarray(missing).all()
+
+
 def test_the_truncation_figure_has_a_line_for_each_truncation_and_measure(small):
     table = module("truncation-error").table(small)
     figure = module("truncation-error").draw(table)

@@ -133,8 +133,27 @@ def test_seeds_that_differ_are_counted_where_they_do():
     table["state"] = np.where(table["rate"] < 0, "vanishing", "exploding")
     assert _boundary_text(table) == (
         "gradients explode in every seed from spectral radius 1.2 on; "
-        "seeds in which gradients grow, by spectral radius: 1: 1 of 2, 1.1: 1 of 2."
+        "seeds in which they grow, by spectral radius: 1: 1 of 2, 1.1: 1 of 2."
     )
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        (
+            ["vanishing", "constant"],
+            "gradients vanish up to spectral radius 1; seeds in which they change by nothing but "
+            "rounding, by spectral radius: 2: 1 of 1.",
+        ),
+        (["exploding", "vanishing"], "seeds in which gradients grow, by spectral radius: 1: 1 of 1."),
+        (["zero", "zero"], ""),
+        (["vanishing", "overflow"], "gradients vanish at spectral radius 1."),
+    ],
+)
+def test_every_mixture_of_regimes_has_a_whole_sentence(states, text):
+    rates = {"vanishing": -1.0, "constant": 0.0, "exploding": 1.0}
+    rows = [(radius, 0, rates.get(state, np.nan), state) for radius, state in enumerate(states, 1)]
+    assert _boundary_text(pd.DataFrame(rows, columns=["spectral_radius", "seed", "rate", "state"])) == text
 
 
 def test_rounding_is_not_growth(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import InputError, unknown
-from gradscope.grid import FAMILIES, Places, Sweep, options_of, resolve
+from gradscope.grid import FAMILIES, Sweep, options_of, resolve
 
 SHIPPED = next(
     folder
@@ -38,7 +38,7 @@ def read(experiment: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         given[key], places[key] = value, f"--set {key}"
     name = given.pop("name", path.stem)
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"{name!r}", where=places["name"], allowed="letters, digits, '.', '_' and '-'")
+        raise InputError(f"{name!r}", where=places.get("name", str(path)), allowed="letters, digits, '.', '_' and '-'")
     return resolve(name, given, places)
 
 
@@ -72,7 +72,7 @@ def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> 
     return {name: value for name, value in given.items() if name not in dropped}
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], Places]:
+def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The [sweep] table of a TOML file, and the places where its keys stand."""
     try:
         content = path.read_text(encoding="utf-8-sig")
@@ -84,37 +84,35 @@ def _parse(path: Path) -> tuple[dict[str, Any], Places]:
     except tomllib.TOMLDecodeError as error:
         reason = str(error).replace("at end of document", f"at the end, line {len(content.splitlines())}")
         raise InputError(f"TOML syntax: {reason}", where=str(path)) from None
+    lines = _lines(content)
     for table, value in tables.items():
         if table != "sweep":
-            where = f"{path}, line {_lines(content)[table,]}"
+            where = f"{path}, line {lines[table,]}"
             if not isinstance(value, dict | list) or (isinstance(value, list) and not isinstance(value[0], dict)):
                 raise InputError(f"key {table!r} stands outside the table", where=where, hint="write it below [sweep]")
             raise unknown("table", table, ["sweep"], where=where)
     keys = tables.get("sweep")
     if not isinstance(keys, dict):
         raise InputError("no [sweep] table", where=str(path))
-
-    def find(key: str) -> str:
-        return f"{path}, line {_lines(content)['sweep', key]}, {key}" if key in keys else key
-
-    return dict(keys), Places({}, find)
+    return dict(keys), {key: f"{path}, line {lines['sweep', key]}, {key}" for key in keys}
 
 
 def _lines(content: str) -> dict[tuple[str, ...], int]:
     """The line on which each table, and each key of each table, begins.
 
-    TOML readers do not tell. But a document cut after a whole statement is a document: what is new in it, against the
-    one cut before, began on the first line of that statement.
+    TOML readers do not tell. But a document cut before a statement is a document; what is new in it, against the one
+    cut before the last statement, began there. Only a line that holds "=", or begins with "[", can begin a statement.
     """
     found: dict[tuple[str, ...], int] = {}
-    begun, lines = 0, content.split("\n")
-    for end in range(1, len(lines) + 1):
+    lines = content.split("\n")
+    begun = 0
+    for cut in [i for i, line in enumerate(lines) if "=" in line or line.lstrip().startswith("[")] + [len(lines)]:
         try:
-            tables = tomllib.loads("\n".join(lines[:end]))
+            tables = tomllib.loads("\n".join(lines[:cut]))
         except tomllib.TOMLDecodeError:
             continue  # within a statement of several lines
         for table, keys in tables.items():
             for path in [(table,), *((table, key) for key in (keys if isinstance(keys, dict) else ()))]:
                 found.setdefault(path, begun + 1)
-        begun = end
+        begun = cut
     return found

@@ -86,7 +86,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     >>> len(sweep.runs)
     6
     """
-    at = places if isinstance(places, Places) else Places(places or {})
+    at = _Places(places or {})
     values = dict(given)
     chosen = {
         key: {choice: _find(key, choice, at) for choice in values_of(values.get(key, BASE[key][1]), str, at[key])}
@@ -122,15 +122,11 @@ def options_of(key: str) -> dict[str, set[str]]:
     return {name: {option for option, _ in _fields(plugins.find(family, name))} for name in plugins.names(family)}
 
 
-class Places(dict[str, str]):
-    """Where each key stands: as `known`, else as `find` says when an error needs it, else under its own name."""
-
-    def __init__(self, known: Mapping[str, str], find: Callable[[str], str] = str):
-        super().__init__(known)
-        self.find = find
+class _Places(dict[str, str]):
+    """Where each key stands; a key that nobody wrote stands under its own name."""
 
     def __missing__(self, key: str) -> str:
-        return self.find(key)
+        return key
 
     @contextmanager
     def errors(self, key: str) -> Iterator[None]:
@@ -141,7 +137,7 @@ class Places(dict[str, str]):
             raise error.at(self[error.where or key]) from None
 
 
-def _find(key: str, name: str, at: Places) -> type:
+def _find(key: str, name: str, at: _Places) -> type:
     with at.errors(key):
         found: type = plugins.find(FAMILIES[key], name)
     return found
@@ -185,7 +181,7 @@ def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
         yield dict(zip(keys, values, strict=True))
 
 
-def _check_cells(grid: Grid, chosen: Mapping[str, type], at: Places) -> None:
+def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
     sizes = {"hidden_size": 1, "input_size": 1, "output_size": 1}
     for name, plugin in chosen.items():
         for options in _choices(grid, plugin):
@@ -194,7 +190,7 @@ def _check_cells(grid: Grid, chosen: Mapping[str, type], at: Places) -> None:
 
 
 def _check_tasks(
-    grid: Grid, chosen: Mapping[str, type], fixed: Grid, at: Places
+    grid: Grid, chosen: Mapping[str, type], fixed: Grid, at: _Places
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Make every task, read its data, and hold losses, lengths and sizes against it; yield task and its data's record.
 

@@ -331,3 +331,12 @@ def test_data_file_that_is_missing_is_named(experiment_file):
     path = experiment_file("[sweep]\ntask = 'series'\nseq_len = 5\nfile = 'nowhere.csv'\n")
     with pytest.raises(InputError, match=r"nowhere\.csv: cannot read data file: No such file"):
         read(path)
+
+
+def test_lines_of_a_statement_with_many_lines_are_its_first(experiment_file):
+    many = "\n".join(f"  {seed},  # = {seed}" for seed in range(50))
+    path = experiment_file(f"[sweep]\nseeds = [\n{many}\n]\n# seq_len = 1\n\nseq_len = 0\n")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}, line 56, seq_len: 0"):
+        read(path)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}, line 2, seeds: '?x'?"):
+        read(experiment_file(f"[sweep]\nseeds = [\n{many}\n 'x']\n"))

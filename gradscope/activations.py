@@ -14,11 +14,10 @@ from gradscope.scaled import Floats
 
 @dataclass(frozen=True)
 class Activation:
-    """`apply(z, out)` writes f(z); `slope(h)` is f'(z) for h = f(z); `bounded`: |f| <= 1, so states cannot overflow."""
+    """`apply(z, out)` writes f(z); `slope(h, out)` writes f'(z) for h = f(z)."""
 
     apply: Callable[..., Any]
-    slope: Callable[[Floats], Floats]
-    bounded: bool
+    slope: Callable[..., Any]
 
 
 def _sigmoid(z: Floats, out: Floats) -> None:
@@ -30,13 +29,21 @@ def _sigmoid(z: Floats, out: Floats) -> None:
     np.reciprocal(out, out=out)
 
 
+def _slope_tanh(h: Floats, out: Floats) -> None:
+    np.multiply(h, h, out=out)
+    np.subtract(1.0, out, out=out)
+
+
+def _slope_sigmoid(h: Floats, out: Floats) -> None:
+    np.subtract(1.0, h, out=out)
+    np.multiply(h, out, out=out)
+
+
 ACTIVATIONS = {
-    "tanh": Activation(np.tanh, lambda h: 1.0 - h * h, bounded=True),
-    "relu": Activation(
-        lambda z, out: np.maximum(z, 0.0, out=out), lambda h: (h > 0.0).astype(np.float64), bounded=False
-    ),
-    "sigmoid": Activation(_sigmoid, lambda h: h * (1.0 - h), bounded=True),
-    "linear": Activation(lambda z, out: np.copyto(out, z), np.ones_like, bounded=False),
+    "tanh": Activation(np.tanh, _slope_tanh),
+    "relu": Activation(lambda z, out: np.maximum(z, 0.0, out=out), lambda h, out: np.greater(h, 0.0, out=out)),
+    "sigmoid": Activation(_sigmoid, _slope_sigmoid),
+    "linear": Activation(lambda z, out: np.copyto(out, z), lambda _, out: out.fill(1.0)),
 }
 
 

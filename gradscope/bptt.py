@@ -1,75 +1,69 @@
 """Backpropagation through time, truncated in any way, for many runs at once and at any magnitude.
 
-The state gradient that a truncation yields is dL/dh_t = sum over loss steps s >= t of w(s, t) a(s, t), where a(s, t) is
-the adjoint of the loss at s with respect to h_t and w(s, t) the truncation's weight (see `gradscope.schedule`).
+The forward pass has left its trace, `gradscope.readout` says what each loss injects, `gradscope.chains` which rows
+(adjoints) go back and who sees them; here they go, a block of steps at a time so that what is worked on stays in the
+cache. Within a block the exponents of the rows stand still; they are seen to between blocks, and only where a norm has
+come near the end of its range.
 
-* A loss at a single step has one adjoint, and each truncation is a weight over lag on it.
-* `Gates` act on the recursion itself: all gated truncations go back together, K of them as rows of one product.
-* `Windows` of the same k1 share their adjoints, whatever their k2: all windows of a sequence go back together, lag by
-  lag, and each k2 is the sum up to its lag.
-
-Everything here is for the *sum* of the step losses, and weight gradients are summed over examples; means are scalings.
-Shape letters are those of `gradscope.recurrence`; K truncations, L loss steps.
+Everything is for the *sum* of the step losses, and weight gradients are summed over examples; means are scalings.
+Shape letters are those of `gradscope.recurrence`; b steps of a block, G sums, U usages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.losses import LOSSES
-from gradscope.recurrence import Cell, Packed, Trace
-from gradscope.scaled import Floats, Scaled, log10_of, scaled, unit_scaled, zeros
-from gradscope.schedule import Gates, Windows
+from gradscope.chains import Chains, Pass, Request, Sliding, Span
+from gradscope.readout import Injection, Readout
+from gradscope.recurrence import Cell, Packed, Trace, outer_sum
+from gradscope.scaled import Floats, Scaled, log10_of, zeros
 
-BLOCK = 8  # steps whose weight gradients are one product: enough rows for BLAS, few enough to stay in cache
+_BLOCK = 8  # steps of a block, at most: fewer if that already makes
+_BLOCK_ROWS = 160  # rows of a weight gradient's product, about as many as BLAS's fastest kernel for small ones takes
+
+_PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
+_SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
+
+
+class Norms(NamedTuple):
+    """What a pass saw: log10 of the norms of K rows or sums at each step, (C, T, K, B). Many are there at some only."""
+
+    log10: NDArray[np.float64]
+
+    def of(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """log10 |dL_b/dh_t|, (C, len(row), B), where `row` is seen at each step; -inf where none is (-1)."""
+        found = self.log10[:, np.arange(len(row)), row]
+        found[:, row < 0] = -np.inf
+        return found
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What one truncation yields: log10 norms of the state gradients (C, T, B), and the weight gradients (C, P, D)."""
-
-    log10_dh: Floats
-    weights: Scaled
-
-
-@dataclass(frozen=True)
-class LossGradients:
-    """A loss and its gradients.
+    """The answer to a request.
 
     Attributes
     ----------
     loss : (C,), summed over steps, mean over examples.
-    overflow : (C,), the first step that left float64's range on the way forward to this loss; 0 where none did. Where
-        it is not 0, nothing else here may be used for that run.
-    truncated : one `Gradient` for each truncation.
+    overflow : (C,), the first step that left the range of numbers on the way forward to this loss; 0 where none did.
+        Where it is not 0, nothing else here may be used for that run.
+    norms, row : what the request's pass saw, and which of its rows the request sees at each step (T,).
+    weights : (C, P, D), the gradient of the recurrent weights.
     readout : (C, n+1, p), the gradient of [W_hy | b_y], which no truncation touches.
     """
 
     loss: Floats
     overflow: NDArray[np.int64]
-    truncated: list[Gradient]
+    norms: Norms
+    row: NDArray[np.int64]
+    weights: Scaled
     readout: Scaled
-
-
-class _Pass(NamedTuple):
-    """What a backward pass needs: the network, what it left, and what is injected at which (0-based) loss steps."""
-
-    cell: Cell
-    packed: Packed
-    trace: Trace
-    injected: Scaled  # (C, L, B, S)
-    steps: NDArray[np.int64]  # (L,), ascending
-
-    @property
-    def extent(self) -> tuple[int, int, int]:
-        """C, T, B."""
-        C, T, B, _ = self.trace.local.shape
-        return C, T, B
 
 
 def loss_gradients(
@@ -78,197 +72,317 @@ def loss_gradients(
     trace: Trace,
     y: NDArray[Any],
     loss: str,
-    steps: NDArray[np.int64],
-    schedules: Sequence[Gates | Windows],
-) -> LossGradients:
-    """Loss at the (0-based, ascending) steps against y (C, T, B[, p]), and its gradient under each truncation."""
-    states = trace.states[:, steps]
-    C, L, B, n = states.shape
+    requests: Sequence[Request],
+    plan: Sequence[Pass],
+) -> list[Gradient]:
+    """Answer requests on the losses against y (C, T, B[, p]), by `plan`, the passes that `chains.passes` gives them."""
+    readout = Readout(packed, trace, y, loss, [request.steps for request in requests])
+    everything = [_Seen(one, trace, packed) for one in plan]
+    C = trace.extent[0]
+    width = max(1, int(_PART_BYTES // (sum(seen.row_bytes for seen in everything))))
+    for first in range(0, C, width):
+        runs = slice(first, first + width)
+        _go_back(
+            _Work(runs, cell, packed.of(runs), trace.of(runs), readout.injection.of(runs)),
+            [seen.of(runs) for seen in everything],
+        )
+    found: dict[int, Gradient] = {}
+    for one, seen in zip(plan, everything, strict=True):
+        norms = seen.norms()
+        for member, index in enumerate(one.requests):
+            steps = requests[index].steps
+            found[index] = Gradient(
+                loss=readout.loss(steps),
+                overflow=readout.overflow(steps),
+                norms=norms,
+                row=one.row[member, : requests[index].seq_len],
+                weights=_total(seen.sums, np.flatnonzero(one.usages[:, member])),
+                readout=readout.gradient(steps),
+            )
+    return [found[index] for index in range(len(requests))]
+
+
+def _total(sums: Scaled, members: NDArray[np.int64]) -> Scaled:
+    """The sum of some of `sums` (U, ...)."""
+    total = Scaled(sums.mantissa[members[0]].copy(), sums.exponent[members[0]].copy())
+    for usage in members[1:]:
+        total.add(sums[usage])
+    total.renormalise()
+    return total
+
+
+class _OutOfRangeError(Exception):
+    """A norm left the range of its numbers within a block."""
+
+
+def _go_back(work: _Work, everything: Sequence[_Seen]) -> None:
+    """Take passes back in time, always the one that is latest: so all read the trace while it is in the cache."""
+    block = 1 if work.packed.back_exponent.any() else _block(work.trace.extent[2])
     with np.errstate(over="ignore", invalid="ignore"):
-        yhat = states @ packed.W_hy.swapaxes(1, 2)[:, None] + packed.b_y[:, None, None]
-        overflow = _first_overflow(trace, steps, yhat)
-        yhat[overflow > 0] = 0.0
-        value, dyhat = LOSSES[loss](yhat, y[:, steps])
-        total = value.sum(axis=1).mean(axis=1)
-    outer = scaled(dyhat)
-    back, exponent = unit_scaled(packed.W_hy)
-    injected = zeros((C, L, B, cell.state_size))
-    injected.mantissa[..., :n] = outer.mantissa @ back[:, None]
-    injected.exponent[...] = outer.exponent + exponent[:, None, None]
-    injected.renormalise()
-    seen = np.concatenate([states, np.ones((C, L, B, 1))], axis=-1).reshape(C, L * B, n + 1)
-    rows = Scaled(outer.mantissa.reshape(C, L * B, 1, -1), outer.exponent.reshape(C, L * B, 1))
-    readout = _product(seen, rows, trace.wide)
-    work = _Pass(cell, packed, trace, injected, steps)
-    return LossGradients(total, overflow, _backward(work, schedules), readout[:, :, 0])
+        going = [_Going(work, seen, block) for seen in everything]
+        while latest := max((one for one in going if one.at > 0), key=lambda one: one.at, default=None):
+            try:
+                latest.at = next(latest.steps, 0)
+            except _OutOfRangeError:  # rare; then it goes back once more, and each step is a block of its own
+                latest.seen.forget()
+                going[going.index(latest)] = _Going(work, latest.seen, 1)
 
 
-def _first_overflow(trace: Trace, steps: NDArray[np.int64], yhat: Floats) -> NDArray[np.int64]:
-    """The first step (1-based) at which a state, or a prediction that the loss needs, is not finite; 0 if none is."""
-    finite = np.logical_and.reduce(np.isfinite(yhat), axis=(2, 3))
-    predicted = np.where(finite.all(axis=1), 0, steps[finite.argmin(axis=1)] + 1)
-    state = np.where(trace.overflow <= steps[-1] + 1, trace.overflow, 0)
-    return np.where((state > 0) & (predicted > 0), np.minimum(state, predicted), np.maximum(state, predicted))
+def _block(examples: int) -> int:
+    """Steps of a block."""
+    return min(_BLOCK, max(1, _BLOCK_ROWS // examples))
 
 
-def _backward(work: _Pass, schedules: Sequence[Gates | Windows]) -> list[Gradient]:
-    if len(work.steps) == 1:
-        return _one_step(work, [schedule.reach(int(work.steps[0]) + 1) for schedule in schedules])
-    found: dict[int, Gradient] = {}
-    gated = [k for k, schedule in enumerate(schedules) if isinstance(schedule, Gates)]
-    if gated:
-        found |= zip(gated, _gated(work, [schedules[k].weights for k in gated]), strict=True)  # type: ignore[union-attr]
-    windows = {k: schedule for k, schedule in enumerate(schedules) if isinstance(schedule, Windows)}
-    for k1 in sorted({window.k1 for window in windows.values()}):
-        depths = {k: window.k2 for k, window in windows.items() if window.k1 == k1}
-        by_depth = _windowed(work, k1, sorted(set(depths.values())))
-        found |= {k: by_depth[depth] for k, depth in depths.items()}
-    return [found[k] for k in range(len(schedules))]
+class _Going:
+    """A pass on its way: `steps` yields the step that it has come to."""
+
+    def __init__(self, work: _Work, seen: _Seen, block: int):
+        self.seen, self.at = seen, len(seen.plan.losses)
+        go = _chains if isinstance(seen.plan, Chains) else _sliding
+        self.steps = go(work, seen.plan, block, seen)  # type: ignore[arg-type]
 
 
-def _one_step(work: _Pass, reaches: list[Floats]) -> list[Gradient]:
-    """A loss at one step: one adjoint, and for each truncation its weights (step,) or (C, step) over lag on it."""
-    C, T, B = work.extent
-    P, D = work.packed.forward.shape[1:]
-    log10_adjoint = np.full((C, T, B), -np.inf)
-    totals = [zeros((C, P, D)) for _ in reaches]
-    for block in _blocks(work, np.ones((1, 1, T))):
-        log10_adjoint[:, block.steps] = block.log10_dh[..., 0]
-        whole = _weights(work.trace, block.steps, block.delta)
-        for total, reach in zip(totals, reaches, strict=True):
-            part = np.broadcast_to(reach[..., block.steps], (C, block.steps.stop - block.steps.start))
-            if (part == 1.0).all():
-                total.add(whole[:, :, 0])
-            elif part.any():
-                weighted = block.delta.mantissa * part[:, :, None, None, None]
-                total.add(_weights(work.trace, block.steps, Scaled(weighted, block.delta.exponent))[:, :, 0])
-    gradients = []
-    for total, reach in zip(totals, reaches, strict=True):
-        weight = np.zeros((C, T))
-        weight[:, : reach.shape[-1]] = reach
-        with np.errstate(divide="ignore"):
-            gradients.append(Gradient(log10_adjoint + np.log10(weight)[:, :, None], total))
-    return gradients
+@dataclass(frozen=True)
+class _Work:
+    """Some of the networks, their forward pass and their losses."""
+
+    runs: slice
+    cell: Cell
+    packed: Packed
+    trace: Trace
+    injection: Injection
+
+    @cached_property
+    def zeros_are_exact(self) -> bool:
+        """Whether no step takes a vector within range to zero by underflow: slopes and weights are not that small."""
+        slopes = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
+        smallest = min(_smallest(part) for part in slopes) * _smallest(self.packed.back)
+        return bool(smallest > 2.0 ** (0.4 * np.finfo(self.packed.back.dtype).minexp))
+
+    def well_in_range(self, squares: Floats) -> bool:
+        """Whether squared norms are far from the ends of their range; _OutOfRangeError if digits may have been lost."""
+        limits = np.finfo(squares.dtype)
+        low, high = squares.min(initial=1.0), squares.max(initial=1.0)
+        if low == 0.0:
+            low = squares.min(initial=1.0, where=squares != 0.0)
+            if not self.zeros_are_exact:
+                raise _OutOfRangeError
+        if low > 2.0 ** (0.4 * limits.minexp) and high < 2.0 ** (0.4 * limits.maxexp):
+            return True
+        if not (low > 2.0 ** (0.95 * limits.minexp) and high < 2.0 ** (0.95 * limits.maxexp)):
+            raise _OutOfRangeError
+        return False
 
 
-def _gated(work: _Pass, gates: list[Floats]) -> list[Gradient]:
-    """Truncations that multiply what passes from step to step: K rows of one recursion."""
-    C, T, B = work.extent
-    P, D = work.packed.forward.shape[1:]
-    K = len(gates)
-    log10_dh = np.full((C, T, B, K), -np.inf)
-    total = zeros((C, P, K, D))
-    for block in _blocks(work, np.stack([np.broadcast_to(gate, (C, T)) for gate in gates], axis=1)):
-        log10_dh[:, block.steps] = block.log10_dh
-        total.add(_weights(work.trace, block.steps, block.delta))
-    return [Gradient(log10_dh[..., k], total[:, :, k]) for k in range(K)]
+def _smallest(values: Floats) -> np.float64:
+    """The smallest magnitude but for zeros; 1 if there is none."""
+    return np.float64(np.min(np.abs(values), initial=1.0, where=values != 0.0))
 
 
-def _windowed(work: _Pass, k1: int, depths: list[int]) -> dict[int, Gradient]:
-    """TBPTT(k1, k2) for every k2 in `depths`: all windows in lockstep, lag by lag behind their ends."""
-    cell, trace = work.cell, work.trace
-    C, T, B = work.extent
-    windows = -(-T // k1)
-    adjoint = zeros((C, windows, B, cell.state_size))
-    total = zeros((C, T, B, cell.state_size))
-    dense = zeros(total.mantissa.shape)
-    dense.mantissa[:, work.steps], dense.exponent[:, work.steps] = work.injected.mantissa, work.injected.exponent
-    delta = np.empty((C, T, B, work.packed.forward.shape[2]))
-    reached = [min(depth, windows * k1) for depth in depths]
-    found: dict[int, Gradient] = {}
-    # Window w ends at step (w + 1) k1 (1-based) and stands `lag` steps before it; the last starts where the data end.
-    for lag in range(0 if windows > 1 else k1 - T, reached[-1]):
-        first, last = lag // k1, min(windows, (T + lag) // k1)
-        at = slice((first + 1) * k1 - 1 - lag, last * k1 - lag, k1)
-        here = adjoint[:, first:last]
-        if lag < k1:
-            here.add(dense[:, at])
-        here.renormalise()
-        total[:, at].add(here)
-        _back(work, trace.local[:, at], here, delta[:, : last - first])
-        if lag + 1 in reached:
-            squares = total.renormalise()
-            cell.delta(trace.local, total.mantissa, out=delta)
-            weights = zeros((C, *work.packed.forward.shape[1:]))
-            for lo in range(0, T, BLOCK):
-                steps = slice(lo, min(lo + BLOCK, T))
-                part = Scaled(delta[:, steps, :, None], total.exponent[:, steps, :, None])
-                weights.add(_weights(trace, steps, part)[:, :, 0])
-            gradient = Gradient(log10_of(squares, total.exponent), weights)
-            found |= {depth: gradient for depth, end in zip(depths, reached, strict=True) if end == lag + 1}
-    return found
+class _Seen:
+    """What a pass has seen so far of some runs.
 
-
-class _Block(NamedTuple):
-    """Consecutive steps of a backward pass: `log10_dh` (C, b, B, K) and `delta` (C, b, B, K, D)."""
-
-    steps: slice
-    log10_dh: Floats
-    delta: Scaled
-
-
-def _blocks(work: _Pass, gates: Floats) -> Iterator[_Block]:
-    """The recursion dL/dh_t = injected_t + gate_t * (adjoint carried from t+1), for gates (C, K, T), last step first.
-
-    What is yielded is overwritten by the next block.
+    Attributes
+    ----------
+    plan : the pass.
+    squares, exponent : (C, T, K, B), squared norms of its K rows or sums, and the exponents of their mantissas.
+    sums : (U, C, P, D), the weight gradients of its usages.
     """
-    cell, trace = work.cell, work.trace
-    C, _, B = work.extent
-    K, D = gates.shape[1], work.packed.forward.shape[2]
-    adjoint = zeros((C, B, K, cell.state_size))
-    buffer = zeros((C, BLOCK, B, K, D))
-    squares = np.empty((C, BLOCK, B, K))
-    position = {int(step): index for index, step in enumerate(work.steps)}
-    top = int(work.steps[-1])
-    for hi in range(top + 1, 0, -BLOCK):
-        lo = max(0, hi - BLOCK)
+
+    def __init__(self, plan: Pass, trace: Trace, packed: Packed):
+        C, _, B, P = trace.inputs.shape
+        dtype = trace.inputs.dtype
+        self.plan, self._inputs, self._wide = plan, trace.inputs, trace.wide
+        self.squares = np.zeros((C, len(plan.losses), plan.width, B), dtype)
+        self.exponent = np.zeros(self.squares.shape, np.int64)
+        self.sums = zeros((len(plan.usages), C, P, packed.forward.shape[2]), dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        """What a block of the rows of one run takes, on average over time."""
+        steps = [(span.hi - span.lo) * len(span.usage) for span in self.plan.spans]
+        _, T, _, B = self.squares.shape
+        return int(sum(steps) / T * _block(B) * B * self.sums.mantissa[0, 0, 0].nbytes)
+
+    def of(self, runs: slice) -> _Seen:
+        """The same for some of the runs: what is added there is seen here."""
+        part = copy(self)
+        part._inputs, part.squares, part.exponent = self._inputs[runs], self.squares[runs], self.exponent[runs]
+        part.sums = self.sums[:, runs]
+        return part
+
+    def forget(self) -> None:
+        """Start afresh."""
+        for array in (self.squares, self.exponent, self.sums.mantissa, self.sums.exponent):
+            array[...] = 0
+
+    def add(self, span: Span, lo: int, hi: int, delta: Floats, exponent: NDArray[np.int64] | None) -> None:
+        """Take in a block: delta (C, K, b, B, D), with exponents (C, K, b, B) unless all are zero."""
+        inputs = self._inputs[:, lo:hi]
+        C, b, B, P = inputs.shape
+        K, D = len(span.usage), delta.shape[-1]
+        rows, inputs = delta.reshape(C, K, b * B, D), inputs.reshape(C, b * B, P)
+        if exponent is None and not self._wide:
+            product = np.empty((C, P, D), rows.dtype)
+            for position, usage in enumerate(span.usage):
+                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=product)
+                self.sums.mantissa[usage] += product
+            return
+        if exponent is None:
+            exponent = np.zeros((C, K, b, B), np.int64)
+        self.exponent[:, lo:hi, :K] = exponent.swapaxes(1, 2)
+        parts = outer_sum(inputs, Scaled(rows, exponent.reshape(C, K, b * B)), self._wide)
+        for position, usage in enumerate(span.usage):
+            self.sums[usage].add(parts[:, position])
+
+    def norms(self) -> Norms:
+        """log10 of all norms."""
+        return Norms(log10_of(self.squares, self.exponent))
+
+
+def _blocks(plan: Pass, block: int) -> Iterator[tuple[Span, int, int]]:
+    """The spans of a pass, cut in blocks of steps lo <= t < hi."""
+    for span in plan.spans:
+        for hi in range(span.hi, span.lo, -block):
+            yield span, max(span.lo, hi - block), hi
+
+
+def _chains(work: _Work, plan: Chains, block: int, seen: _Seen) -> Iterator[int]:
+    """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
+    cell, packed, trace = work.cell, work.packed, work.trace
+    C, _, B = trace.extent
+    dtype = trace.inputs.dtype
+    adjoint = zeros((C, plan.width, B, cell.state_size), dtype)
+    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    plain = block > 1 and work.injection.plain  # no exponents so far
+    for span, lo, hi in _blocks(plan, block):
+        K = len(span.usage)
+        rows, done = adjoint[:, :K], delta[:, :K, : hi - lo]
+        if hi == span.hi:
+            _rearrange(rows, span, adjoint)
+        local = cell.local(trace, lo, hi)
+        taken = plan.losses[lo:hi].any() or (hi == span.hi and span.born)
+        injected = work.injection.at(lo, hi) if taken else None
         for t in range(hi - 1, lo - 1, -1):
-            if t < top:
-                adjoint.mantissa[...] *= gates[:, None, :, t, None]
-            if t in position:
-                adjoint.add(work.injected[:, position[t], :, None])
-            squares[:, t - lo] = adjoint.renormalise()
-            buffer.exponent[:, t - lo] = adjoint.exponent
-            delta = buffer.mantissa[:, t - lo]
-            _back(work, trace.local[:, t, :, None], adjoint, delta)
-        block = buffer[:, : hi - lo]
-        yield _Block(slice(lo, hi), log10_of(squares[:, : hi - lo], block.exponent), block)
+            if injected:
+                for part in _taking(plan, span, t):
+                    _inject(rows[:, part], injected[:, None, t - lo], plain, fixed=t < hi - 1)
+            np.vecdot(rows.mantissa, rows.mantissa, out=seen.squares[:, t, :K])
+            cell.delta(local[:, t - lo, None], rows.mantissa, out=done[:, :, t - lo])
+            stay = span.stay if t == span.lo else K
+            if stay:
+                cell.carry(packed, local[:, t - lo, None], done[:, :stay, t - lo], rows.mantissa[:, :stay])
+            for row, weights in span.gates:
+                if row < stay:
+                    passing = weights if len(weights) == 1 else weights[work.runs]
+                    rows.mantissa[:, row] *= passing[:, t - 1, None, None]
+        in_range = block > 1 and work.well_in_range(seen.squares[:, lo:hi, :K])
+        exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
+        seen.add(span, lo, hi, done, exponent)
+        if not in_range:
+            rows.exponent[...] += packed.back_exponent[:, None, None]
+            rows.level()
+            plain = plain and not rows.exponent.any()
+        yield lo
 
 
-def _back(work: _Pass, local: Floats, adjoint: Scaled, delta: Floats) -> None:
-    """Go back a step: write delta for the adjoint, and replace the adjoint by what it carries to the step before."""
-    work.cell.delta(local, adjoint.mantissa, out=delta)
-    work.cell.carry(work.packed, local, delta, adjoint.mantissa)
-    if work.packed.back_exponent.any():
-        adjoint.exponent[...] += work.packed.back_exponent[:, None, None]
+def _taking(plan: Chains, span: Span, t: int) -> list[slice]:
+    """The rows that take in the loss at step t: all, or those that it starts."""
+    if plan.losses[t]:
+        return [slice(None)]
+    return [slice(row, row + 1) for row in span.born] if t == span.hi - 1 else []
 
 
-def _weights(trace: Trace, steps: slice, delta: Scaled) -> Scaled:
-    """Sum over `steps` and examples of [h_{t-1} | x_t | 1] delta_t^T, (C, P, K, D), for delta (C, b, B, K, D)."""
-    inputs = trace.inputs[:, steps]
-    C, b, B, P = inputs.shape
-    K, D = delta.mantissa.shape[3:]
-    rows = Scaled(delta.mantissa.reshape(C, b * B, K, D), delta.exponent.reshape(C, b * B, K))
-    return _product(inputs.reshape(C, b * B, P), rows, trace.wide)
+def _rearrange(rows: Scaled, span: Span, before: Scaled) -> None:
+    """Put the rows of the span above where they stand in this one, and zeros where rows are born."""
+    if span.source is not None:
+        kept = [row for row in range(len(span.usage)) if row not in span.born]
+        source = list(span.source)
+        rows.mantissa[:, kept], rows.exponent[:, kept] = before.mantissa[:, source], before.exponent[:, source]
+    for row in span.born:
+        rows.mantissa[:, row], rows.exponent[:, row] = 0.0, 0
 
 
-def _product(inputs: Floats, rows: Scaled, wide: bool) -> Scaled:
-    """inputs^T rows, (C, P, K, D), for inputs (C, R, P) and rows (C, R, K, D) that carry exponents."""
-    C, R, P = inputs.shape
-    K, D = rows.mantissa.shape[2:]
-    exponent = np.zeros((C, P, K), np.int64)
-    mantissa = rows.mantissa
-    if rows.exponent.any():
-        near, far = rows.split(axis=1)
-        if far is not None:
-            total = _product(inputs, near, wide)
-            total.add(_product(inputs, far, wide))
-            return total
-        top, mantissa = rows.common_exponent(axis=1)
-        exponent += top
-    if wide:
-        _, shift = np.frexp(np.abs(inputs).max(axis=1, keepdims=True))
-        inputs = np.ldexp(inputs, -shift)
-        exponent += shift[:, 0, :, None]
-    product = inputs.swapaxes(1, 2) @ mantissa.reshape(C, R, K * D)
-    return Scaled(product.reshape(C, P, K, D), exponent)
+def _inject(rows: Scaled, injected: Scaled, plain: bool, fixed: bool) -> None:
+    """Add what a step's losses inject, (C, 1, B, S); `fixed` exponents of the rows stay as they are."""
+    if plain:
+        np.add(rows.mantissa, injected.mantissa, out=rows.mantissa)
+    elif fixed:
+        apart = (injected.exponent - rows.exponent).astype(rows.mantissa.dtype)
+        rows.mantissa[...] += injected.mantissa * np.exp2(apart)[..., None]
+    else:
+        rows.add(injected)
+
+
+def _sliding(work: _Work, plan: Sliding, block: int, seen: _Seen) -> Iterator[int]:
+    """Rows that are seen in sums, the newest so many of them: a window for each group of losses, all side by side.
+
+    Row w, the w-th group's, has its place at w modulo the number of places: none has to be moved.
+    """
+    cell, packed, trace = work.cell, work.packed, work.trace
+    (C, _, B), S = trace.extent, cell.state_size
+    dtype = trace.inputs.dtype
+    places = plan.depth // plan.k1 + 1
+    adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
+    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
+    scratch = np.empty((C, step, B, packed.forward.shape[2]), dtype)
+    plain = block > 1 and work.injection.plain
+    for span, lo, hi in _blocks(plan, block):
+        G = len(span.usage)
+        done = delta[:, :G, : hi - lo]
+        exponent = np.empty((C, G, hi - lo, B), np.int64)
+        local, injected = cell.local(trace, lo, hi), work.injection.at(lo, hi)
+        for t in range(hi - 1, lo - 1, -1):
+            first, _ = plan.rows(t)
+            newest = adjoint[:, first % places, None]
+            if t == min((first + 1) * plan.k1, len(plan.losses)) - 1:
+                newest.mantissa[...], newest.exponent[...] = 0.0, 0
+            if plan.losses[t]:
+                _inject(newest, injected[:, None, t - lo], plain, fixed=False)
+            upto = first
+            for g, count in enumerate(plan.newest[t, :G].tolist()):
+                _add_up(adjoint, upto, first + count, sums[:, g], sums[:, g - 1] if g else None, plain)
+                upto = first + count
+            part = sums[:, :G]
+            seen.squares[:, t, :G] = np.vecdot(part.mantissa, part.mantissa) if plain else part.renormalise()
+            exponent[:, :, t - lo] = part.exponent
+            cell.delta(local[:, t - lo, None], part.mantissa, out=done[:, :, t - lo])
+            for a, b in _runs(first, plan.rows(t - 1)[1] if t else first, places):
+                for begin in range(a, b, step):
+                    rows = adjoint.mantissa[:, begin : min(begin + step, b)]
+                    used = scratch[:, : rows.shape[1]]
+                    cell.delta(local[:, t - lo, None], rows, out=used)
+                    cell.carry(packed, local[:, t - lo, None], used, rows)
+        seen.add(span, lo, hi, done, None if plain else exponent)
+        squares = np.vecdot(adjoint.mantissa, adjoint.mantissa)
+        if block == 1 or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, lo:hi, :G])):
+            adjoint.exponent[...] += packed.back_exponent[:, None, None]
+            adjoint.level()
+            plain = plain and not adjoint.exponent.any()
+        yield lo
+
+
+def _runs(first: int, end: int, places: int) -> list[tuple[int, int]]:
+    """The places of rows first .. end - 1, as one or two runs of neighbours."""
+    if first >= end:
+        return []
+    a, b = first % places, (end - 1) % places + 1
+    return [(a, b)] if a < b else [(a, places), (0, b)]
+
+
+def _add_up(adjoint: Scaled, first: int, end: int, out: Scaled, start: Scaled | None, plain: bool) -> None:
+    """The sum of rows first .. end - 1, and of `start`, into `out` (C, B, S)."""
+    places = adjoint.mantissa.shape[1]
+    runs = _runs(first, end, places)
+    if plain:
+        np.add.reduce(adjoint.mantissa[:, slice(*runs[0])], axis=1, out=out.mantissa)
+        for run in runs[1:]:
+            out.mantissa[...] += adjoint.mantissa[:, slice(*run)].sum(axis=1)
+        if start:
+            out.mantissa[...] += start.mantissa
+        return
+    top, aligned = adjoint[:, np.arange(first, end) % places].aligned(axis=1)
+    out.mantissa[...], out.exponent[...] = aligned.sum(axis=1), top[:, 0]
+    if start:
+        out.add(start)

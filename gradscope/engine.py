@@ -1,153 +1,202 @@
 """Measure a batch of runs: everything a sweep records, from one forward pass for each network.
 
 The runs of a batch differ in spectral radius, seed, length, truncation, loss steps and reduction only (the plan sees to
-it). Networks (radius and seed) are the run axis C; lengths are prefixes of one forward pass; truncations share a
-backward pass where they can (`gradscope.bptt`); reductions are scalings.
+it). Networks (radius and seed) are the run axis C; a *case* is a length, a choice of loss steps and a truncation, and all
+cases are answered together (`gradscope.bptt`): lengths are prefixes of one forward pass, reductions are scalings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.bptt import Gradient, LossGradients, loss_gradients
-from gradscope.gradients import by_parameter, compare, log10_norm, overflow_status
+from gradscope.bptt import Gradient, Norms, loss_gradients
+from gradscope.chains import Pass, Request, passes
+from gradscope.gradients import Contrast, by_parameter, log10_joint, overflow_status
 from gradscope.losses import select_steps
-from gradscope.recurrence import Cell, Packed, Trace
 from gradscope.runs import Run
-from gradscope.scaled import Floats
+from gradscope.scaled import Floats, Squares
 from gradscope.spectral import unit_draw
 from gradscope.streams import coins
 from gradscope.truncations import truncation
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What is recorded of one run.
+class Measurement:
+    """What is recorded of the runs of a batch.
 
     Attributes
     ----------
-    run : the run.
-    row : column of the runs table -> value.
-    lag : (T,), (loss step) - t for a single-step loss, T - t otherwise.
-    log10_dh, log10_dh_std : (T,), mean and standard deviation of log10 |dL_b/dh_t| over the examples that have one.
-    zero_share : (T,), share of examples whose gradient is exactly zero.
+    runs : (N,) of them.
+    columns : of the runs table -> (N,) values.
+    seq_len : (N,)
+    steps : `lag`, `log10_dh`, `log10_dh_std` and `zero_share` -> the T values of each run, one run after the other. The
+        lag is (loss step) - t for a single-step loss, T - t otherwise; mean and standard deviation of
+        log10 |dL_b/dh_t| are over the examples that have one, `zero_share` is the share of those that are exactly zero.
     """
 
-    run: Run
-    row: dict[str, Any]
-    lag: NDArray[np.int64]
-    log10_dh: Floats
-    log10_dh_std: Floats
-    zero_share: Floats
+    runs: tuple[Run, ...]
+    columns: dict[str, NDArray[Any]]
+    seq_len: NDArray[np.int64]
+    steps: dict[str, NDArray[Any]]
 
 
-def measure(batch: Sequence[Run]) -> list[Measured]:
+class Case(NamedTuple):
+    """What a gradient is asked for."""
+
+    seq_len: int
+    loss_steps: str
+    truncation: str
+
+    @property
+    def full(self) -> Case:
+        """The same losses under full BPTT."""
+        return self._replace(truncation="full")
+
+
+def measure(batch: Sequence[Run]) -> Measurement:
     """Measure the runs of one batch, in their order."""
-    networks = _Networks(batch)
-    measured: dict[str, Measured] = {}
-    for seq_len, loss_steps in dict.fromkeys((run["seq_len"], run["loss_steps"]) for run in batch):
-        group = [run for run in batch if (run["seq_len"], run["loss_steps"]) == (seq_len, loss_steps)]
-        for result in networks.measure(group, seq_len, loss_steps):
-            measured[result.run.run_id] = result
-    return [measured[run.run_id] for run in batch]
-
-
-class _Networks:
-    """The networks of a batch, run forward over its longest length."""
-
-    def __init__(self, batch: Sequence[Run]):
-        first = batch[0]
-        task = first.task()
-        self.loss: str = first["loss"]
-        self.cell: Cell = first.cell()
-        self.index = {key: c for c, key in enumerate(dict.fromkeys(_network(run) for run in batch))}
-        self.seeds = [seed for seed, _ in self.index]
-        longest = max(run["seq_len"] for run in batch)
-        data = {seed: task.draw(seed, longest, first["batch_size"], self.loss) for seed in dict.fromkeys(self.seeds)}
-        x = np.stack([data[seed].x for seed in self.seeds])
-        self.y = np.stack([data[seed].y for seed in self.seeds])
-        drawn = [
-            self.cell.init(seed, radius, first["ensemble"], first["input_scale"], task.input_power)
-            for seed, radius in self.index
-        ]
-        self.packed: Packed = self.cell.pack({name: np.stack([p[name] for p in drawn]) for name in drawn[0]})
-        self.trace: Trace = self.cell.forward(self.packed, x, None)
-        self.throws = coins(self.seeds, longest)
-
-    def measure(self, group: Sequence[Run], seq_len: int, loss_steps: str) -> Iterator[Measured]:
-        """Measure runs of one length and one choice of loss steps."""
-        steps = select_steps(loss_steps, seq_len)
-        specs = list(dict.fromkeys(["full", *(run["truncation"] for run in group)]))
-        schedules = [truncation(spec).schedule(self.throws[:, :seq_len]) for spec in specs]
-        found = loss_gradients(
-            self.cell, self.packed, self.trace.upto(seq_len), self.y[:, :seq_len], self.loss, steps, schedules
-        )
-        lag = (steps[0] if len(steps) == 1 else seq_len - 1) - np.arange(seq_len)
-        summaries = {
-            spec: _Summary(self.cell, gradient, found) for spec, gradient in zip(specs, found.truncated, strict=True)
-        }
-        for run in group:
-            c = self.index[_network(run)]
-            terms = len(steps) if run["reduction"] == "mean" else 1
-            summary = summaries[run["truncation"]]
-            yield summary.of(run, c, terms, lag, overflow_status(int(found.overflow[c])))
+    networks = {key: c for c, key in enumerate(dict.fromkeys(_network(run) for run in batch))}
+    asked = dict.fromkeys(_case(run) for run in batch)
+    cases = {case: k for k, case in enumerate(dict.fromkeys([*asked, *(case.full for case in asked)]))}
+    answers = _answer(batch[0], tuple(networks), tuple(cases))
+    k = np.array([cases[_case(run)] for run in batch])
+    c = np.array([networks[_network(run)] for run in batch])
+    terms = np.array(
+        [len(select_steps(run["loss_steps"], run["seq_len"])) if run["reduction"] == "mean" else 1 for run in batch]
+    )
+    overflow = np.stack([answer.overflow for answer in answers])[k, c]
+    numbers = {name: values[k, c] for name, values in _table(batch[0], answers, list(cases)).items()}
+    for name in numbers:
+        if name.startswith("log10"):
+            numbers[name] = numbers[name] - np.log10(terms)
+    numbers["loss_value"] = numbers["loss_value"] / terms
+    unit = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in batch]
+    radius = np.array([run["spectral_radius"] for run in batch])
+    columns = {
+        "spectral_radius_realised": np.array([draw.spectral_radius for draw in unit]) * radius,
+        "spectral_norm": np.array([draw.spectral_norm for draw in unit]) * radius,
+        "status": np.array([overflow_status(int(step)) for step in overflow], object),
+        **{name: np.where(overflow > 0, np.nan, values) for name, values in numbers.items()},
+    }
+    seq_len = np.array([run["seq_len"] for run in batch])
+    steps = _timesteps(answers, list(cases), k, c)
+    steps["log10_dh"] -= np.repeat(np.log10(terms), seq_len)
+    for name in ("log10_dh", "log10_dh_std", "zero_share"):
+        steps[name][np.repeat(overflow > 0, seq_len)] = np.nan
+    return Measurement(tuple(batch), columns, seq_len, steps)
 
 
 def _network(run: Run) -> tuple[int, float]:
     return run["seed"], run["spectral_radius"]
 
 
-class _Summary:
-    """The statistics of one truncation's gradients, for all networks of a batch at once."""
-
-    def __init__(self, cell: Cell, gradient: Gradient, found: LossGradients):
-        examples = gradient.log10_dh.shape[-1]
-        named = by_parameter(cell, gradient.weights, found.readout)
-        self.loss = found.loss
-        self.log10_grad = {name: log10_norm(part) - np.log10(examples) for name, part in named.items()}
-        self.relative_error, self.cosine = compare(gradient.weights, found.truncated[0].weights)
-        live = gradient.log10_dh > -np.inf
-        count = live.sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = np.where(live, gradient.log10_dh, 0.0)
-            mean = values.sum(axis=-1) / count
-            self.std = np.sqrt((np.where(live, gradient.log10_dh - mean[..., None], 0.0) ** 2).sum(axis=-1) / count)
-        self.log10_dh = np.where(count > 0, mean, -np.inf)
-        self.zero_share = 1.0 - count / examples
-
-    def of(self, run: Run, c: int, terms: int, lag: NDArray[np.int64], status: str) -> Measured:
-        """What is recorded of `run`, network c, whose reduction divides by `terms`."""
-        unit = unit_draw(run["ensemble"], run["hidden_size"], run["seed"])
-        shift = -np.log10(terms)
-        grads = {f"log10_grad_{name}": float(norm[c] + shift) for name, norm in self.log10_grad.items()}
-        numbers = {
-            "loss_value": float(self.loss[c] / terms),
-            **grads,
-            "log10_grad": _log10_joint(np.array(list(grads.values()))),
-            "relative_error": float(self.relative_error[c]),
-            "cosine": float(self.cosine[c]),
-        }
-        series = [self.log10_dh[c] + shift, self.std[c], self.zero_share[c]]
-        if status != "ok":
-            numbers = dict.fromkeys(numbers, float("nan"))
-            series = [np.full_like(column, np.nan) for column in series]
-        row = {
-            "spectral_radius_realised": unit.spectral_radius * run["spectral_radius"],
-            "spectral_norm": unit.spectral_norm * run["spectral_radius"],
-            "status": status,
-            **numbers,
-        }
-        return Measured(run, row, lag, *series)
+def _case(run: Run) -> Case:
+    return Case(run["seq_len"], run["loss_steps"], run["truncation"])
 
 
-def _log10_joint(log10_norms: Floats) -> float:
-    """log10 of the norm of several parts together, from the log10 of each."""
-    top = log10_norms.max()
-    if not np.isfinite(top):
-        return float(top)
-    return float(top + 0.5 * np.log10(np.sum(10.0 ** (2.0 * (log10_norms - top)))))
+def _answer(like: Run, networks: tuple[tuple[int, float], ...], cases: tuple[Case, ...]) -> list[Gradient]:
+    """The gradients of networks (seed and spectral radius) in all cases; `like` has all that they have in common."""
+    task, cell = like.task(), like.cell()
+    seeds = tuple(seed for seed, _ in networks)
+    longest = max(case.seq_len for case in cases)
+    data = {seed: task.draw(seed, longest, like["batch_size"], like["loss"]) for seed in dict.fromkeys(seeds)}
+    drawn = [
+        cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in networks
+    ]
+    packed = cell.pack({name: np.stack([params[name] for params in drawn]) for name in drawn[0]})
+    trace = cell.forward(packed, np.stack([data[seed].x for seed in seeds]), None)
+    targets = np.stack([data[seed].y for seed in seeds])
+    return loss_gradients(cell, packed, trace, targets, like["loss"], *_plan(cases, seeds))
+
+
+@lru_cache(maxsize=8)
+def _plan(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request], list[Pass]]:
+    """The requests that cases are, and the passes that answer them: the same for all radii."""
+    tossed = coins(seeds, max(case.seq_len for case in cases))
+    requests = [
+        Request(
+            case.seq_len,
+            select_steps(case.loss_steps, case.seq_len),
+            truncation(case.truncation).schedule(tossed[:, : case.seq_len]),
+        )
+        for case in cases
+    ]
+    return requests, passes(requests)
+
+
+def _table(like: Run, answers: Sequence[Gradient], cases: list[Case]) -> dict[str, Floats]:
+    """What is recorded of each case's loss and parameter gradients, (cases, C), for losses summed over steps."""
+    cell, examples = like.cell(), like["batch_size"]
+    parts: dict[str, list[Squares]] = {}
+    contrasts = []
+    for case, answer in zip(cases, answers, strict=True):
+        for name, part in by_parameter(cell, answer.weights, answer.readout).items():
+            parts.setdefault(name, []).append(part.squares())
+        contrasts.append(Contrast.of(answer.weights, answers[cases.index(case.full)].weights))
+    norms = {f"log10_grad_{name}": log10_joint(_stack(part)) - np.log10(examples) for name, part in parts.items()}
+    own, full, apart, product = zip(*contrasts, strict=True)
+    error, cosine = Contrast(_stack(own), _stack(full), _stack(apart), np.stack(product)).compare()
+    return {
+        "loss_value": np.stack([answer.loss for answer in answers]),
+        **norms,
+        "log10_grad": _log10_joint(np.stack(list(norms.values()))),
+        "relative_error": error,
+        "cosine": cosine,
+    }
+
+
+def _stack(rows: Sequence[Squares]) -> Squares:
+    return Squares(np.stack([part.value for part in rows]), np.stack([part.exponent for part in rows]))
+
+
+def _timesteps(
+    answers: Sequence[Gradient], cases: list[Case], k: NDArray[np.int64], c: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """The columns of the timesteps table of runs, of case k and network c, for losses summed over steps."""
+    lags = [_lag(case) for case in cases]
+    summaries = {id(norms): _over_examples(norms) for norms in {id(a.norms): a.norms for a in answers}.values()}
+    columns: dict[str, NDArray[Any]] = {"lag": np.concatenate([lags[case] for case in k])}
+    nothing = {"log10_dh": -np.inf, "log10_dh_std": np.nan, "zero_share": 1.0}
+    for name, empty in nothing.items():
+        found = []
+        for answer in answers:
+            values = summaries[id(answer.norms)][name][:, np.arange(len(answer.row)), answer.row]
+            found.append(np.where(answer.row < 0, empty, values))
+        columns[name] = np.concatenate([found[case][run] for case, run in zip(k, c, strict=True)])
+    return columns
+
+
+def _lag(case: Case) -> NDArray[np.int64]:
+    steps = select_steps(case.loss_steps, case.seq_len)
+    return (steps[0] if len(steps) == 1 else case.seq_len - 1) - np.arange(case.seq_len)
+
+
+def _over_examples(norms: Norms) -> dict[str, Floats]:
+    """Mean and standard deviation over the examples that have a gradient, and the share of those that have none."""
+    live = norms.log10 > -np.inf
+    count = live.sum(axis=-1)
+    values = norms.log10 if live.all() else np.where(live, norms.log10, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = values.sum(axis=-1) / count
+        apart = values - mean[..., None]
+        apart[~live] = 0.0
+        std = np.sqrt(np.vecdot(apart, apart) / count)
+    return {
+        "log10_dh": np.where(count > 0, mean, -np.inf),
+        "log10_dh_std": std,
+        "zero_share": 1.0 - count / live.shape[-1],
+    }
+
+
+def _log10_joint(log10_norms: Floats) -> Floats:
+    """log10 of the norm of several parts together, from the log10 of each (parts, ...)."""
+    top = log10_norms.max(axis=0)
+    base = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return base + 0.5 * np.log10(np.sum(10.0 ** (2.0 * (log10_norms - base)), axis=0))

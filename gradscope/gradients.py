@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradscope.bptt import loss_gradients
+from gradscope.chains import Request, passes
 from gradscope.errors import InputError, unknown
 from gradscope.losses import LOSSES, LossSteps, select_steps
 from gradscope.recurrence import Cell, Parameters
-from gradscope.scaled import LOG10_2, Floats, Scaled
+from gradscope.scaled import LOG10_2, Floats, Scaled, Squares
 from gradscope.streams import coins
 from gradscope.truncations import truncation as parse_truncation
 
@@ -100,7 +101,7 @@ def backprop(
         raise unknown("reduction", str(reduction), REDUCTIONS, where="reduction")
     targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
     steps = select_steps(loss_steps, T)
-    schedule = parse_truncation(truncation).schedule(coins([seed], T))
+    requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]
     start = None
     if h0 is not None:
         shape = (B, cell.hidden_size) if np.ndim(h0) != 1 else (cell.hidden_size,)
@@ -108,18 +109,17 @@ def backprop(
 
     packed = cell.pack({name: array[None] for name, array in arrays.items()})
     trace = cell.forward(packed, inputs[None], start)
-    found = loss_gradients(cell, packed, trace, targets[None], loss, steps, [schedule])
-    weights, readout = found.truncated[0].weights, found.readout
+    (found,) = loss_gradients(cell, packed, trace, targets[None], loss, requests, passes(requests))
     shared = len(steps) if reduction == "mean" else 1
     means = {
         name: Scaled(part.mantissa / (shared * B), part.exponent)
-        for name, part in by_parameter(cell, weights, readout).items()
+        for name, part in by_parameter(cell, found.weights, found.readout).items()
     }
     result = Gradients(
         loss=float(found.loss[0]) / shared,
-        log10_dh=found.truncated[0].log10_dh[0] - np.log10(shared),
+        log10_dh=found.norms.of(found.row)[0] - np.log10(shared),
         params={name: mean.value()[0].T.reshape(arrays[name].shape) for name, mean in means.items()},
-        log10_params={name: float(log10_norm(mean)[0]) for name, mean in means.items()},
+        log10_params={name: float(log10_joint(mean.squares())[0]) for name, mean in means.items()},
     )
     return result if not found.overflow[0] else _missing(result, int(found.overflow[0]))
 
@@ -139,32 +139,41 @@ def by_parameter(cell: Cell, weights: Scaled, readout: Scaled) -> dict[str, Scal
     return parts | {"W_hy": readout[:, :n], "b_y": readout[:, n:]}
 
 
-def log10_norm(part: Scaled) -> Floats:
-    """log10 of the 2-norm over all entries of each run's gradient, (C,), for vectors (C, rows, n); -inf for zero."""
-    part.renormalise()
-    top, mantissa = part.common_exponent(axis=1)
+def log10_joint(rows: Squares) -> NDArray[np.float64]:
+    """log10 of the 2-norm of all rows of each gradient, (...,), from their squares (..., rows); -inf for zero."""
+    norm, exponent = rows.joint()
     with np.errstate(divide="ignore"):
-        return 0.5 * np.log10(np.square(mantissa).sum(axis=(1, 2))) + top[:, 0] * LOG10_2
+        return np.log10(norm) + exponent * LOG10_2
 
 
-def compare(weights: Scaled, full: Scaled) -> tuple[Floats, Floats]:
-    """Relative error |g - g_full| / |g_full| and cosine of two gradients (C, P, D), each (C,).
+class Contrast(NamedTuple):
+    """What a comparison of gradients with the full ones needs of each row: squares, also of the difference, products."""
 
-    Equal gradients have error 0, both zero included; the cosine with a zero gradient is nan.
-    """
-    for part in (weights, full):
-        part.renormalise()
-    top, g = weights.common_exponent(axis=(1,))
-    top_full, g_full = full.common_exponent(axis=(1,))
-    nothing = ~np.any(g, axis=(1, 2))[:, None]  # whose exponent has no meaning
-    shift = np.where(nothing, 0, top - top_full)[:, :, None].astype(np.float64)
-    # Both are brought to the larger exponent; what underflows there is below rounding.
-    difference = g * np.exp2(np.minimum(shift, 0.0)) - g_full * np.exp2(-np.maximum(shift, 0.0))
-    norm, norm_full, apart = (np.sqrt(np.square(v).sum(axis=(1, 2))) for v in (g, g_full, difference))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        error = np.where(apart == 0.0, 0.0, apart / norm_full * np.exp2(np.maximum(shift, 0.0))[:, 0, 0])
-        cosine = np.clip((g / norm[:, None, None] * (g_full / norm_full[:, None, None])).sum(axis=(1, 2)), -1.0, 1.0)
-    return error, cosine
+    own: Squares
+    full: Squares
+    apart: Squares
+    product: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, weights: Scaled, full: Scaled) -> Contrast:
+        """The contrast of gradients (..., P, D), both renormalised."""
+        apart = Scaled(-full.mantissa, full.exponent.copy())
+        apart.add(weights)
+        product = np.vecdot(weights.mantissa, full.mantissa).astype(np.float64, copy=False)
+        return cls(weights.squares(), full.squares(), apart.squares(), product)
+
+    def compare(self) -> tuple[Floats, Floats]:
+        """Relative error |g - g_full| / |g_full| and cosine, each (...,).
+
+        Equal gradients have error 0, both zero included; the cosine with a zero gradient is nan.
+        """
+        (size, e), (size_full, f), (rest, r) = (rows.joint() for rows in (self.own, self.full, self.apart))
+        shift = np.minimum(self.own.exponent - e[..., None], 0) + np.minimum(self.full.exponent - f[..., None], 0)
+        product = (self.product * np.exp2(shift.astype(np.float64))).sum(axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            error = np.where(rest == 0.0, 0.0, rest / size_full * np.exp2((r - f).astype(np.float64)))
+            cosine = np.clip(product / (size * size_full), -1.0, 1.0)
+        return error, cosine
 
 
 def _missing(result: Gradients, step: int) -> Gradients:

@@ -7,44 +7,35 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from gradscope.engine import Measured
+from gradscope.engine import Measurement
 from gradscope.runs import Run
 
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def runs_table(measured: Sequence[Measured], shard: str, kinds: Mapping[str, type]) -> pa.Table:
+def runs_table(measured: Measurement, shard: str, kinds: Mapping[str, type]) -> pa.Table:
     """The runs table: `run_id`, every parameter by its name, what was measured, and the `shard` of its timesteps.
 
     `kinds` gives the parameters' types, so that every shard has the same ones whatever its values; a parameter that may
     be a number or a text is a text.
     """
-    columns: dict[str, pa.Array] = {"run_id": pa.array([m.run.run_id for m in measured])}
+    runs = measured.runs
+    columns: dict[str, pa.Array] = {"run_id": pa.array([run.run_id for run in runs])}
     for name, kind in kinds.items():
-        values = (m.run.parameters.get(name) for m in measured)
+        values = (run.parameters.get(name) for run in runs)
         columns[name] = pa.array([None if value is None else kind(value) for value in values], ARROW[kind])
-    for name in measured[0].row:
-        columns[name] = pa.array([m.row[name] for m in measured], ARROW[str if name == "status" else float])
-    return pa.table(columns | {"shard": pa.array([shard] * len(measured))})
+    for name, column in measured.columns.items():
+        columns[name] = pa.array(column, ARROW[str if name == "status" else float])
+    return pa.table(columns | {"shard": pa.array([shard] * len(runs))})
 
 
-def timesteps_table(measured: Sequence[Measured]) -> pa.Table:
+def timesteps_table(measured: Measurement) -> pa.Table:
     """The timesteps table: `run_id`, `t` (1 .. T), `lag`, `log10_dh`, `log10_dh_std`, `zero_share`."""
-    lengths = [len(m.lag) for m in measured]
-    ids = pa.DictionaryArray.from_arrays(
-        np.repeat(np.arange(len(measured), dtype=np.int32), lengths), [m.run.run_id for m in measured]
-    )
-    return pa.table(
-        {
-            "run_id": ids,
-            "t": np.concatenate([np.arange(1, length + 1, dtype=np.int32) for length in lengths]),
-            "lag": np.concatenate([m.lag for m in measured]).astype(np.int32),
-            **{
-                name: np.concatenate([getattr(m, name) for m in measured])
-                for name in ("log10_dh", "log10_dh_std", "zero_share")
-            },
-        }
-    )
+    runs = np.arange(len(measured.runs), dtype=np.int32)
+    ids = pa.DictionaryArray.from_arrays(np.repeat(runs, measured.seq_len), [run.run_id for run in measured.runs])
+    t = np.concatenate([np.arange(1, length + 1, dtype=np.int32) for length in measured.seq_len])
+    steps = measured.steps | {"lag": measured.steps["lag"].astype(np.int32)}
+    return pa.table({"run_id": ids, "t": t, **steps})
 
 
 def in_order(table: pa.Table, runs: Sequence[Run]) -> pa.Table:

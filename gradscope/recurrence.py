@@ -2,7 +2,7 @@
 
 Shape letters, here and everywhere: C runs in a batch, T time, B examples, n hidden, m input, p output; S the length of
 the state (n for most cells), D the length of the pre-activation, P = n + m + 1 the columns of [h_{t-1} | x_t | 1], so
-that W_hh, W_xh and b_h are one product, forward and in the weight gradient.
+that W_hh, W_xh and b_h are one product, forward and in the weight gradient; K adjoints that go back side by side.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.scaled import Floats
+from gradscope.scaled import Floats, Scaled
 
 Parameters = dict[str, Floats]
-_WIDE = 2.0**300  # inputs beyond this could overflow in a product with an adjoint; they get exponents of their own
+
+
+BLOCK = 5  # steps worked on while they are in the cache
+_SMALL = 1_000_000  # BLAS libraries have faster kernels for products of fewer multiplications than this
 
 
 class Packed(NamedTuple):
@@ -37,6 +40,10 @@ class Packed(NamedTuple):
     W_hy: Floats
     b_y: Floats
 
+    def of(self, runs: slice) -> Packed:
+        """The parameters of some of the runs."""
+        return Packed(self.forward[runs], self.back[runs], self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -45,7 +52,6 @@ class Trace:
     Attributes
     ----------
     inputs : (C, T+1, B, P), [h_{t-1} | x_t | 1] for t = 1 .. T+1 (the last without x).
-    local : (C, T, B, L), the local derivatives that the cell's `delta` needs.
     hidden_size : n
     overflow : (C,), the first step at which a state was not finite; 0 where all are. From that step on, the stored
         states are zero, so that what is computed from them stays finite; it must not be used.
@@ -53,30 +59,75 @@ class Trace:
     """
 
     inputs: Floats
-    local: Floats
     hidden_size: int
     overflow: NDArray[np.int64]
     wide: bool
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """C, T, B."""
+        C, later, B, _ = self.inputs.shape
+        return C, later - 1, B
+
+    def of(self, runs: slice) -> Trace:
+        """The trace of some of the runs."""
+        return Trace(self.inputs[runs], self.hidden_size, self.overflow[runs], self.wide)
 
     @property
     def states(self) -> Floats:
         """h_1 .. h_T, (C, T, B, n)."""
         return self.inputs[:, 1:, :, : self.hidden_size]
 
-    def upto(self, seq_len: int) -> Trace:
-        """The trace of the first `seq_len` steps: a shorter sequence is a prefix of a longer one."""
-        within = np.where(self.overflow <= seq_len, self.overflow, 0)
-        return Trace(self.inputs[:, : seq_len + 1], self.local[:, :seq_len], self.hidden_size, within, self.wide)
+
+def multiply(rows: Floats, weights: Floats, out: Floats) -> None:
+    """Write rows (C, K, B, D) times weights (C, D, S) to `out` (C, K, B, S), which must not overlap the rows.
+
+    Small products are quickest one by one, where they lie; large ones as one, which needs the rows side by side.
+    """
+    C, K, B, D = rows.shape
+    if B * weights[0].size <= _SMALL:
+        np.matmul(rows, weights[:, None], out=out)
+    else:
+        np.matmul(rows.reshape(C, K * B, D), weights, out=out.reshape(C, K * B, -1, copy=False))
 
 
-def settle(inputs: Floats, hidden_size: int) -> tuple[NDArray[np.int64], bool]:
-    """Find the first non-finite step of each run, zero the states from there on, and say whether values are wide."""
+def outer_sum(inputs: Floats, rows: Scaled, wide: bool) -> Scaled:
+    """inputs^T rows, (C, K, P, D), for inputs (C, R, P), `wide` or not, and rows (C, K, R, D)."""
+    mantissa = rows.mantissa
+    exponent = np.zeros((*mantissa.shape[:2], inputs.shape[-1]), np.int64)
+    if rows.exponent.any():
+        if (rows.exponent != rows.exponent[:, :, :1]).any():
+            near, far = rows.split(axis=2)
+            if far is not None:
+                total = outer_sum(inputs, near, wide)
+                total.add(outer_sum(inputs, far, wide))
+                return total
+            top, mantissa = rows.aligned(axis=2)
+        else:
+            top = rows.exponent[:, :, :1]
+        exponent += top
+    if wide:
+        _, shift = np.frexp(np.abs(inputs).max(axis=1, keepdims=True))
+        inputs = np.ldexp(inputs, -shift)
+        exponent += shift
+    return Scaled(inputs.swapaxes(1, 2)[:, None] @ mantissa, exponent)
+
+
+def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np.int64], bool]:
+    """Find the first non-finite step of each run, zero the states from there on, and say whether values are wide.
+
+    `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite.
+    """
+    C = len(inputs)
+    wide = 2.0 ** (np.finfo(inputs.dtype).maxexp * 0.3)  # beyond this, a product with an adjoint could overflow
+    if largest <= wide:
+        return np.zeros(C, np.int64), False
     states = inputs[:, 1:, :, :hidden_size]
     finite = np.logical_and.reduce(np.isfinite(states), axis=(2, 3))
     overflow = np.where(finite.all(axis=1), 0, finite.argmin(axis=1) + 1)
     for run in np.flatnonzero(overflow):
         states[run, overflow[run] - 1 :] = 0.0
-    return overflow, bool(np.abs(inputs).max() > _WIDE)
+    return overflow, bool(max(inputs.max(), -inputs.min()) > wide)
 
 
 class Cell(Protocol):
@@ -129,13 +180,17 @@ class Cell(Protocol):
         """Run over x (C, T, B, m) from h0 (C, B, n), or zero."""
         ...
 
+    def local(self, trace: Trace, lo: int, hi: int) -> Floats:
+        """The local derivatives, (C, b, B, L), that `delta` needs at the (0-based) steps lo <= t < hi."""
+        ...
+
     def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
-        """Write dL/d(pre-activation) (..., D) for the adjoint dL/dstate (..., S)."""
+        """Write dL/d(pre-activation) (C, K, B, D) for adjoints dL/dstate (C, K, B, S) and `local` (C, 1, B, L)."""
         ...
 
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:
-        """Replace the adjoint (C, ..., S) by that of the previous state, but for `back_exponent`.
+        """Replace adjoints (C, K, B, S) by those of the previous state, but for `back_exponent`.
 
-        For delta (C, ..., D). A state that is also carried on unmixed, as an LSTM's, needs `local` and the adjoint.
+        For delta (C, K, B, D). A state that is also carried on unmixed, as an LSTM's, needs `local` and the adjoint.
         """
         ...

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from threadpoolctl import threadpool_limits
 
 from gradscope import plan, store
-from gradscope.engine import Measured, measure
+from gradscope.engine import Measurement, measure
 from gradscope.errors import GradscopeError, InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
@@ -95,10 +95,10 @@ class _Workers(NamedTuple):
     stop: Event
 
 
-def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, list[Measured]]]:
+def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, Measurement]]:
     """Measure batches on the workers, a few ahead of what is taken, and yield them as they finish."""
     waiting = iter(batches)
-    running: dict[Future[list[Measured]], plan.Batch] = {}
+    running: dict[Future[Measurement], plan.Batch] = {}
     try:
         while not workers.stop.is_set():
             while len(running) < workers.ahead and (batch := next(waiting, None)):
@@ -118,7 +118,7 @@ def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[t
             future.cancel()
 
 
-def measure_alone(runs: Sequence[Any]) -> list[Measured]:
+def measure_alone(runs: Sequence[Any]) -> Measurement:
     """Measure a batch on one BLAS thread: the matrices are too small for more, and results must not depend on it."""
     with threadpool_limits(1):
         return measure(runs)

@@ -1,24 +1,37 @@
 """Vectors that carry their own exponent, so that a gradient of 1e-5000 is as exact as one of 1.
 
-A `Scaled` array of vectors holds `mantissa * 2**exponent`, one integer exponent for each vector (the last axis). Almost
-always every exponent is zero and the cost is one look at the norms. Only vectors whose norm leaves 2**-128 .. 2**128
-are moved, by powers of two, which is exact. The limit: entries more than some 900 powers of two below the largest of
-their own vector count as zero.
+A `Scaled` array of vectors holds `mantissa * 2**exponent`, one integer exponent for each vector (the last axis). Only
+vectors whose norm leaves 2**-32 .. 2**32 are moved, by powers of two, which is exact. The limit: entries more than some
+900 powers of two (float32: 80) below the largest of their own vector count as zero.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 LOG10_2 = np.log10(2.0)
-_LOW, _HIGH = 2.0**-256, 2.0**256  # bounds on the squared norm of a mantissa
+_LOW, _HIGH = 2.0**-64, 2.0**64  # bounds on the squared norm of a mantissa
 _NOTHING = -(2**40)  # exponent of a zero vector while two are aligned
+
+
+class Squares(NamedTuple):
+    """Squared norms of vectors in double precision, any shape: `value * 4**exponent`."""
+
+    value: NDArray[np.float64]
+    exponent: NDArray[np.int64]
+
+    def joint(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The 2-norm of all vectors along the last axis together: a number, and its exponent (of 2)."""
+        top = np.where(self.value > 0.0, self.exponent, _NOTHING).max(axis=-1)
+        top[top == _NOTHING] = 0
+        shift = np.minimum(self.exponent - top[..., None], 0)  # above the top are zeros, whose exponents mean nothing
+        return np.sqrt((self.value * np.exp2(2.0 * shift)).sum(axis=-1)), top
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Scaled:
 
     Attributes
     ----------
-    mantissa : (..., n) float64
+    mantissa : (..., n) float64 or float32
     exponent : (...,) int64; that of an exactly zero vector has no meaning.
     """
 
@@ -46,7 +59,7 @@ class Scaled:
         mine, theirs = _live_exponents(self), _live_exponents(other)
         top = np.maximum(mine, theirs)
         top[top == _NOTHING] = 0
-        self.mantissa[...] = self.mantissa * _power(mine - top) + other.mantissa * _power(theirs - top)
+        self.mantissa[...] = self.mantissa * self._power(mine - top) + other.mantissa * self._power(theirs - top)
         self.exponent[...] = top
 
     def renormalise(self) -> Floats:
@@ -63,41 +76,67 @@ class Scaled:
             squares[outside] = np.vecdot(vectors, vectors)
         return squares
 
-    def common_exponent(self, axis: int | tuple[int, ...]) -> tuple[NDArray[np.int64], Floats]:
+    def level(self) -> None:
+        """Bring what is far from order 1 back to it, neighbours on the last axis by one power of two where that serves.
+
+        Neighbours with one exponent between them can be added up as they are.
+        """
+        _, twice = np.frexp(np.vecdot(self.mantissa, self.mantissa).max(axis=-1, keepdims=True))
+        shift = np.where(np.abs(twice) > 32, twice // 2, 0)
+        np.ldexp(self.mantissa, -shift[..., None], out=self.mantissa)
+        self.exponent[...] += shift
+        self.renormalise()
+
+    def aligned(self, axis: int | tuple[int, ...]) -> tuple[NDArray[np.int64], Floats]:
         """One exponent along `axis` (kept with length 1), and the mantissas (..., n) to go with it."""
         live = _live_exponents(self)
         top = live.max(axis=axis, keepdims=True)
         top[top == _NOTHING] = 0
-        return top, self.mantissa * _power(live - top)
+        return top, self.mantissa * self._power(live - top)
 
     def split(self, axis: int) -> tuple[Scaled, Scaled | None]:
-        """The vectors within 2**500 of the largest along `axis`, and the others, zeros in their stead; None if none."""
+        """The vectors near the largest along `axis`, and the others, zeros in their stead; None if there are none.
+
+        Near is what keeps all its digits if it is aligned with the largest.
+        """
+        reach = -np.finfo(self.mantissa.dtype).minexp // 2
         live = _live_exponents(self)
-        far = (live < live.max(axis=axis, keepdims=True) - 500) & (live > _NOTHING)
+        far = (live < live.max(axis=axis, keepdims=True) - reach) & (live > _NOTHING)
         if not far.any():
             return self, None
         near = ~far[..., None]
         return Scaled(self.mantissa * near, self.exponent), Scaled(self.mantissa * ~near, self.exponent)
 
-    def log10_norm(self) -> Floats:
+    def squares(self) -> Squares:
+        """Squared norms (...,)."""
+        with np.errstate(over="ignore"):
+            found = np.vecdot(self.mantissa, self.mantissa).astype(np.float64, copy=False)
+        if not ((found < _LOW) | (found > _HIGH)).any():
+            return Squares(found, self.exponent)
+        copy = Scaled(self.mantissa.astype(np.float64), self.exponent.copy())
+        return Squares(copy.renormalise().astype(np.float64, copy=False), copy.exponent)
+
+    def log10_norm(self) -> NDArray[np.float64]:
         """log10 of the 2-norm of each vector (...,); -inf for an exact zero."""
-        copy = Scaled(self.mantissa.copy(), self.exponent.copy())
-        return log10_of(copy.renormalise(), copy.exponent)
+        return log10_of(*self.squares())
 
     def value(self) -> Floats:
-        """The plain numbers (..., n): 0 or inf where float64 cannot hold them."""
+        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them."""
         with np.errstate(over="ignore", under="ignore"):
             return np.ldexp(self.mantissa, np.clip(self.exponent, -(2**20), 2**20)[..., None].astype(np.int32))
 
+    def _power(self, exponent: NDArray[np.int64]) -> Floats:
+        return np.exp2(exponent.astype(self.mantissa.dtype))[..., None]
 
-def zeros(shape: tuple[int, ...]) -> Scaled:
+
+def zeros(shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> Scaled:
     """Zero vectors; `shape` ends with their length."""
-    return Scaled(np.zeros(shape), np.zeros(shape[:-1], np.int64))
+    return Scaled(np.zeros(shape, dtype), np.zeros(shape[:-1], np.int64))
 
 
 def scaled(array: Floats) -> Scaled:
     """A copy of plain numbers (..., n) as scaled vectors."""
-    out = Scaled(np.array(array, np.float64, order="C"), np.zeros(array.shape[:-1], np.int64))
+    out = Scaled(np.array(array, order="C"), np.zeros(array.shape[:-1], np.int64))
     out.renormalise()
     return out
 
@@ -109,21 +148,19 @@ def unit_scaled(matrices: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """
     largest = np.abs(matrices).max(axis=tuple(range(1, matrices.ndim)))
     _, exponent = np.frexp(largest)
-    exponent = np.where(np.abs(exponent) > 64, exponent, 0).astype(np.int64)
+    exponent = np.where(np.abs(exponent) > -np.finfo(matrices.dtype).minexp // 16, exponent, 0).astype(np.int64)
     if not exponent.any():
         return matrices, exponent
     return np.ldexp(matrices, -exponent.astype(np.int32).reshape(-1, *[1] * (matrices.ndim - 1))), exponent
 
 
-def log10_of(squares: Floats, exponent: NDArray[np.int64]) -> Floats:
+def log10_of(squares: Floats, exponent: NDArray[np.int64]) -> NDArray[np.float64]:
     """log10 of norms from squared mantissa norms and exponents; -inf for zeros."""
     with np.errstate(divide="ignore"):
-        return 0.5 * np.log10(squares) + exponent * LOG10_2
+        found: NDArray[np.float64] = np.log10(squares, dtype=np.float64)
+    found *= 0.5
+    return found + exponent * LOG10_2 if exponent.any() else found
 
 
 def _live_exponents(vectors: Scaled) -> NDArray[np.int64]:
     return np.where(vectors.mantissa.any(axis=-1), vectors.exponent, _NOTHING)
-
-
-def _power(exponent: NDArray[np.int64]) -> Floats:
-    return np.exp2(exponent.astype(np.float64))[..., None]

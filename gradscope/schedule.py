@@ -39,10 +39,13 @@ class Windows:
     k1: int
     k2: int
 
+    def end(self, step: int) -> int:
+        """The end (1-based) of the window that the loss at `step` belongs to; it may lie beyond the sequence."""
+        return -(-step // self.k1) * self.k1
+
     def reach(self, step: int) -> Floats:
         """Weights (step,) of the loss at `step` (1-based) on the states 1 .. step."""
-        end = -(-step // self.k1) * self.k1
-        return (np.arange(1, step + 1) > end - self.k2).astype(np.float64)
+        return (np.arange(1, step + 1) > self.end(step) - self.k2).astype(np.float64)
 
 
 class Truncation(Protocol):

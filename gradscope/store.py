@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from gradscope.engine import Measured
+from gradscope.engine import Measurement
 from gradscope.errors import InputError
 from gradscope.files import write_whole
 from gradscope.records import in_order, runs_table, timesteps_table
@@ -64,7 +64,7 @@ class Store:
         manifest = self.manifest()
         return manifest["hash"] == sweep_hash and bool(manifest.get("finished"))
 
-    def append(self, key: str, measured: Sequence[Measured], kinds: Mapping[str, type]) -> None:
+    def append(self, key: str, measured: Measurement, kinds: Mapping[str, type]) -> None:
         """Add the runs of one finished batch."""
         self._write(TIMESTEPS, key, timesteps_table(measured))
         self._write(SHARDS, key, runs_table(measured, key, kinds))

@@ -28,8 +28,8 @@ run = runs.Run(dict(cell="elman", activation="tanh", ensemble="gaussian", hidden
     truncation="full", task="noise", input_scale=0.1, loss="mse", loss_steps="last", reduction="mean", batch_size=2,
     input_size=2, output_size=1, seed=0))
 (batch,) = plan.batches([run])
-(measured,) = engine.measure(batch.runs)
-assert measured.row["status"] == "ok"
+measured = engine.measure(batch.runs)
+assert list(measured.columns["status"]) == ["ok"]
 """
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradscope.activations import activation
 from gradscope.errors import InputError, at_least
-from gradscope.recurrence import Packed, Parameters, Trace, settle
+from gradscope.recurrence import BLOCK, Packed, Parameters, Trace, multiply, settle
 from gradscope.scaled import Floats, unit_scaled
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
@@ -119,24 +119,34 @@ class Elman:
         f = activation(self.activation)
         n, m = self.hidden_size, self.input_size
         C, T, B, _ = x.shape
-        inputs = np.zeros((C, T + 1, B, n + m + 1))
+        inputs = np.empty((C, T + 1, B, n + m + 1), x.dtype)
         inputs[:, :T, :, n : n + m] = x
+        inputs[:, T, :, n : n + m] = 0.0
         inputs[..., -1] = 1.0
-        if h0 is not None:
-            inputs[:, 0, :, :n] = h0
-        z = np.empty((C, B, n))
+        inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
+        z = np.empty((C, B, n), x.dtype)
+        largest = np.abs(inputs[:, 0]).max()
         with np.errstate(over="ignore", invalid="ignore"):
-            for t in range(T):
-                np.matmul(inputs[:, t], packed.forward, out=z)
-                f.apply(z, out=inputs[:, t + 1, :, :n])
-        overflow, wide = settle(inputs, n)
-        return Trace(inputs, f.slope(inputs[:, 1:, :, :n]), n, overflow, wide)
+            for lo in range(0, T, BLOCK):
+                hi = min(lo + BLOCK, T)
+                for t in range(lo, hi):
+                    np.matmul(inputs[:, t], packed.forward, out=z)
+                    f.apply(z, out=inputs[:, t + 1, :, :n])
+                block = inputs[:, lo + 1 : hi + 1]
+                largest = np.maximum(largest, np.maximum(block.max(), -block.min()))
+        return Trace(inputs, n, *settle(inputs, n, largest))
+
+    def local(self, trace: Trace, lo: int, hi: int) -> Floats:
+        """f'(z_t) at the steps lo <= t < hi, (C, b, B, n)."""
+        states = trace.states[:, lo:hi]
+        slopes = np.empty(states.shape, states.dtype)
+        activation(self.activation).slope(states, out=slopes)
+        return slopes
 
     def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
         """delta = f'(h) * dL/dh."""
         np.multiply(local, adjoint, out=out)
 
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:  # noqa: ARG002
-        """dL/dh_{t-1} = W_hh^T delta_t, for rows of any number."""
-        C, n = len(delta), self.hidden_size
-        np.matmul(delta.reshape(C, -1, n), packed.back, out=adjoint.reshape(C, -1, n))
+        """dL/dh_{t-1} = W_hh^T delta_t."""
+        multiply(delta, packed.back, out=adjoint)

@@ -25,12 +25,18 @@ def applied(name, z):
     return out
 
 
+def slope(name, h):
+    out = np.full_like(h, np.nan)
+    activation(name).slope(h, out=out)
+    return out
+
+
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 @given(z=st.floats(-5, 5).filter(bool))
 def test_value_and_slope_agree_with_automatic_differentiation(name, z):
     h = applied(name, [z])
     np.testing.assert_allclose(h[0], PLAIN[name](z), rtol=1e-13)
-    np.testing.assert_allclose(activation(name).slope(h)[0], autograd.grad(PLAIN[name])(z), rtol=1e-11)
+    np.testing.assert_allclose(slope(name, h)[0], autograd.grad(PLAIN[name])(z), rtol=1e-11)
 
 
 @pytest.mark.parametrize("z", [-5.0, -20.0, -30.0, -40.0, -200.0])
@@ -38,18 +44,17 @@ def test_sigmoid_keeps_its_digits_where_it_is_small(z):
     # exp(z) / (1 + exp(z)): small, not zero, and its slope is nearly the same number.
     h, small = applied("sigmoid", [z]), np.exp(z)
     np.testing.assert_allclose(h, [small / (1 + small)], rtol=1e-12)
-    np.testing.assert_allclose(activation("sigmoid").slope(h), [small / (1 + small) ** 2], rtol=1e-12)
+    np.testing.assert_allclose(slope("sigmoid", h), [small / (1 + small) ** 2], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid"])
 def test_bounded_activations_take_any_number(name):
     h = applied(name, [-1e308, -800.0, 800.0, 1e308])
     np.testing.assert_allclose(h, [-1.0, -1.0, 1.0, 1.0] if name == "tanh" else [0.0, 0.0, 1.0, 1.0], atol=1e-300)
-    assert activation(name).bounded
 
 
 def test_relu_at_zero_has_slope_zero():
-    assert activation("relu").slope(applied("relu", [0.0, -0.0])).tolist() == [0.0, 0.0]
+    assert slope("relu", applied("relu", [0.0, -0.0])).tolist() == [0.0, 0.0]
 
 
 def test_unknown_activation_is_refused_with_the_near_miss():

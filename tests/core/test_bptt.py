@@ -8,6 +8,7 @@ from problems import LOSS_STEPS, assert_agrees, assert_same, problem
 import gradscope as gs
 from gradscope.activations import ACTIVATIONS
 from gradscope.bptt import loss_gradients
+from gradscope.chains import Request, passes
 from gradscope.losses import LOSSES
 from gradscope.schedule import Gates, Windows
 
@@ -168,32 +169,31 @@ def three_runs():
 def of_runs(cases, steps, seq_len=600, forward_to=None):
     """loss_gradients of networks that are computed together, under three schedules."""
     schedules = [Gates(np.ones(seq_len)), Gates(np.arange(seq_len) % 7 / 5), Windows(3, 8)]
+    requests = [Request(seq_len, np.array(steps) - 1, schedule) for schedule in schedules]
     cell = cases[0].cell
     packed = cell.pack({name: np.stack([case.params[name] for case in cases]) for name in cases[0].params})
     x, y, h0 = (np.stack([getattr(case, name) for case in cases]) for name in ("x", "y", "h0"))
-    trace = cell.forward(packed, x[:, : forward_to or seq_len], h0).upto(seq_len)
-    return loss_gradients(cell, packed, trace, y[:, :seq_len], "mse", np.array(steps) - 1, schedules)
+    trace = cell.forward(packed, x[:, : forward_to or seq_len], h0)
+    return loss_gradients(cell, packed, trace, y[:, : forward_to or seq_len], "mse", requests, passes(requests))
 
 
 def assert_same_run(found, run, alone, rtol=1e-12):
-    np.testing.assert_array_equal(found.overflow[run], alone.overflow[0])
-    if found.overflow[run]:
-        return
-    np.testing.assert_allclose(found.loss[run], alone.loss[0], rtol=rtol)
-    parts = [(found.readout, alone.readout)]
-    for mine, other in zip(found.truncated, alone.truncated, strict=True):
-        np.testing.assert_allclose(mine.log10_dh[run], other.log10_dh[0], rtol=rtol, atol=rtol)
-        parts.append((mine.weights, other.weights))
-    for mine, other in parts:
-        np.testing.assert_allclose(mine[run].log10_norm(), other[0].log10_norm(), rtol=rtol, atol=1e-11)
+    for mine, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(mine.overflow[run], other.overflow[0])
+        if mine.overflow[run]:
+            continue
+        np.testing.assert_allclose(mine.loss[run], other.loss[0], rtol=rtol)
+        np.testing.assert_allclose(mine.norms.of(mine.row)[run], other.norms.of(other.row)[0], rtol=rtol, atol=rtol)
+        for part, whole in ((mine.weights, other.weights), (mine.readout, other.readout)):
+            np.testing.assert_allclose(part[run].log10_norm(), whole[0].log10_norm(), rtol=rtol, atol=1e-11)
 
 
 @pytest.mark.parametrize("steps", [[600], [500], [2, 300, 500], [2, 300, 600]], ids=str)
 def test_runs_computed_together_agree_with_each_alone(steps):
     cases = three_runs()
     together = of_runs(cases, steps)
-    assert together.overflow[0] == together.overflow[1] == 0
-    assert (together.overflow[2] > 0) == (steps[-1] == 600)
+    assert together[0].overflow[0] == together[0].overflow[1] == 0
+    assert (together[0].overflow[2] > 0) == (steps[-1] == 600)
     for run, case in enumerate(cases):
         assert_same_run(together, run, of_runs([case], steps))
 
@@ -202,20 +202,18 @@ def test_runs_computed_together_agree_with_each_alone(steps):
 def test_shorter_sequence_is_a_prefix_of_the_same_forward_pass(seq_len):
     cases, steps = three_runs(), [2, 300, seq_len]
     prefix, short = of_runs(cases, steps, seq_len, forward_to=600), of_runs(cases, steps, seq_len)
-    assert (prefix.overflow[2] > 0) == (seq_len == 540)
+    assert (prefix[0].overflow[2] > 0) == (seq_len == 540)
     for run in range(3):
-        np.testing.assert_array_equal(prefix.overflow[run], short.overflow[run])
-        if not short.overflow[run]:
-            assert prefix.loss[run] == short.loss[run]
-            for mine, other in zip(prefix.truncated, short.truncated, strict=True):
-                np.testing.assert_allclose(mine.log10_dh[run], other.log10_dh[run], rtol=1e-13, atol=1e-13)
+        for mine, other in zip(prefix, short, strict=True):
+            np.testing.assert_array_equal(mine.overflow[run], other.overflow[run])
+            if not other.overflow[run]:
+                np.testing.assert_allclose(mine.loss[run], other.loss[run], rtol=1e-14)
+                log10_dh = (one.norms.of(one.row)[run] for one in (mine, other))
+                np.testing.assert_allclose(*log10_dh, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("seq_len", [500, 540, 600])
 def test_overflow_beyond_a_prefix_is_not_its_own(seq_len):
-    case = three_runs()[2]
-    packed = case.cell.pack({name: array[None] for name, array in case.params.items()})
-    trace, short = (case.cell.forward(packed, case.x[None, :length], case.h0[None]) for length in (600, seq_len))
-    assert trace.upto(seq_len).overflow == short.overflow
-    assert (short.overflow == 0) == (seq_len == 500)
-    np.testing.assert_array_equal(trace.upto(seq_len).states, short.states)
+    prefix, short = (of_runs(three_runs(), [seq_len], seq_len, forward_to) for forward_to in (600, None))
+    assert prefix[0].overflow[2] == short[0].overflow[2]
+    assert (short[0].overflow[2] == 0) == (seq_len == 500)

@@ -104,7 +104,7 @@ def test_log10_norm_of_all_vectors_together_is_exact(drawn):
     numbers = make(*drawn)
     expected = exact_log10_norm([v for row in exact(numbers) for v in row])
     together = Scaled(numbers.mantissa[None], numbers.exponent[None])
-    np.testing.assert_allclose(gradients.log10_norm(together), [expected], rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(gradients.log10_joint(together.squares()), [expected], rtol=1e-14, atol=1e-14)
 
 
 def as_float(number):
@@ -152,9 +152,10 @@ def test_gradient_of_exactly_zero_is_off_by_all_of_full(exponent):
 
 
 def compared(*drawn):
-    """gradients.compare of two gradients of one row."""
+    """The comparison of two gradients of one row."""
     pair = (make(vector) for vector in drawn)
-    (error,), (cosine,) = gradients.compare(*(Scaled(one.mantissa[None], one.exponent[None]) for one in pair))
+    contrast = gradients.Contrast.of(*(Scaled(one.mantissa[None], one.exponent[None]) for one in pair))
+    (error,), (cosine,) = contrast.compare()
     return error, cosine
 
 

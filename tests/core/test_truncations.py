@@ -16,6 +16,7 @@ from problems import LOSS_STEPS, assert_agrees, assert_same, problem
 import gradscope as gs
 from gradscope import plugins, truncations
 from gradscope.bptt import loss_gradients
+from gradscope.chains import Request, passes
 from gradscope.schedule import Gates
 from gradscope.streams import coins
 
@@ -124,9 +125,9 @@ def test_truncations_computed_together_agree_with_each_alone(loss_steps):
     case = problem(T=21, B=3, seed=5)
     tossed = coins([0], 21)
     together = gradients_of(case, loss_steps, [truncations.truncation(spec).schedule(tossed) for spec in SPECS])
-    for spec, found in zip(SPECS, together.truncated, strict=True):
+    for spec, found in zip(SPECS, together, strict=True):
         alone = case.backprop(truncation=spec, loss_steps=loss_steps, reduction="sum")
-        np.testing.assert_allclose(found.log10_dh[0], alone.log10_dh, rtol=0, atol=1e-12, err_msg=spec)
+        np.testing.assert_allclose(found.norms.of(found.row)[0], alone.log10_dh, rtol=0, atol=1e-12, err_msg=spec)
         W_hh = found.weights.value()[0, :4].T / 3
         atol = 1e-12 * np.abs(alone.params["W_hh"]).max()
         np.testing.assert_allclose(W_hh, alone.params["W_hh"], rtol=1e-12, atol=atol, err_msg=spec)
@@ -264,8 +265,9 @@ def gradients_of(case, loss_steps, schedules, C=1):
     """The same network C times in one batch of runs, under schedules that may have C rows of coins."""
     packed = case.cell.pack({name: np.broadcast_to(array, (C, *array.shape)) for name, array in case.params.items()})
     x, y, h0 = (np.broadcast_to(array, (C, *array.shape)) for array in (case.x, case.y, case.h0))
-    steps = np.array(case.steps(loss_steps)) - 1
-    return loss_gradients(case.cell, packed, case.cell.forward(packed, x, h0), y, case.loss, steps, schedules)
+    requests = [Request(len(case.x), np.array(case.steps(loss_steps)) - 1, schedule) for schedule in schedules]
+    trace = case.cell.forward(packed, x, h0)
+    return loss_gradients(case.cell, packed, trace, y, case.loss, requests, passes(requests))
 
 
 def all_coins(T, pi):
@@ -278,7 +280,7 @@ def mean_over_all_coins(case, spec, loss_steps, pi):
     tossed, probability = all_coins(len(case.x), pi)
     np.testing.assert_allclose(probability.sum(), 1, rtol=1e-14)
     schedule = truncations.truncation(spec).schedule(tossed)
-    found = gradients_of(case, loss_steps, [schedule], C=len(tossed)).truncated[0].weights.value()
+    found = gradients_of(case, loss_steps, [schedule], C=len(tossed))[0].weights.value()
     return np.tensordot(probability, found, axes=1)
 
 
@@ -286,7 +288,7 @@ def mean_over_all_coins(case, spec, loss_steps, pi):
 @pytest.mark.parametrize("tau", [1.25, 4])
 def test_random_is_unbiased_over_all_coins(loss_steps, tau):
     case = problem(T=7, seed=6)
-    full = gradients_of(case, loss_steps, [Gates(np.ones(7))]).truncated[0].weights.value()[0]
+    full = gradients_of(case, loss_steps, [Gates(np.ones(7))])[0].weights.value()[0]
     mean = mean_over_all_coins(case, f"random:{tau}", loss_steps, pi=1 - 1 / tau)
     np.testing.assert_allclose(mean, full, rtol=1e-12, atol=1e-12 * np.abs(full).max())
 
@@ -314,7 +316,7 @@ def scalar_estimates(w, spec, tossed):
     case = problem("linear", T=T, B=1, n=1, m=1, p=1)
     case = case._replace(params=params, x=np.zeros((T, 1, 1)), y=np.full((T, 1, 1), -0.5), h0=np.zeros((1, 1)))
     schedule = truncations.truncation(spec).schedule(tossed)
-    return gradients_of(case, "last", [schedule], C=len(tossed)).truncated[0].weights.value()[:, 2, 0]
+    return gradients_of(case, "last", [schedule], C=len(tossed))[0].weights.value()[:, 2, 0]
 
 
 def exact_moments(w, tau, T, family="random"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +12,31 @@ from hypothesis import strategies as st
 import gradscope as gs
 from gradscope.engine import measure
 from gradscope.grid import resolve
+from gradscope.runs import Run
 
 RECURRENT = ("W_xh", "W_hh", "b_h")
+
+
+class One(NamedTuple):
+    """What is recorded of one run."""
+
+    run: Run
+    row: dict[str, Any]
+    lag: np.ndarray
+    log10_dh: np.ndarray
+    log10_dh_std: np.ndarray
+    zero_share: np.ndarray
+
+
+def each(measured):
+    """A measurement, run by run."""
+    ends = np.cumsum(measured.seq_len)
+    steps = [
+        {name: column[end - T : end] for name, column in measured.steps.items()}
+        for end, T in zip(ends, measured.seq_len, strict=True)
+    ]
+    rows = [dict(zip(measured.columns, row, strict=True)) for row in zip(*measured.columns.values(), strict=True)]
+    return [One(run, row, **step) for run, row, step in zip(measured.runs, rows, steps, strict=True)]
 
 
 def alone(run, truncation=None):
@@ -68,7 +93,7 @@ def test_each_run_of_a_batch_is_recorded_as_backprop_gives_it_alone(values):
             if value is not None
         },
     ).runs
-    for measured in measure(runs):
+    for measured in each(measure(runs)):
         run, row, expected = measured.run, measured.row, alone(measured.run)
         assert row["status"] == expected.status == "ok"
         np.testing.assert_allclose(row["loss_value"], expected.loss, rtol=1e-12)
@@ -87,7 +112,7 @@ def test_each_run_of_a_batch_is_recorded_as_backprop_gives_it_alone(values):
 
 def test_error_and_cosine_are_those_of_all_recurrent_parameters_together():
     runs = grid(seq_len=8, truncation=["fixed:2", "chunked:3", "random:3"], loss_steps="all", seeds=3)
-    for measured in measure(runs):
+    for measured in each(measure(runs)):
         g, full = (
             np.concatenate([found.params[name].ravel() for name in RECURRENT])
             for found in (alone(measured.run), alone(measured.run, "full"))
@@ -99,7 +124,7 @@ def test_error_and_cosine_are_those_of_all_recurrent_parameters_together():
 
 
 def test_the_joint_norm_is_that_of_all_parameters():
-    for measured in measure(grid(seq_len=5, loss_steps="all")):
+    for measured in each(measure(grid(seq_len=5, loss_steps="all"))):
         total = np.concatenate([array.ravel() for array in alone(measured.run).params.values()])
         np.testing.assert_allclose(measured.row["log10_grad"], np.log10(np.linalg.norm(total)), rtol=1e-10)
 
@@ -121,8 +146,8 @@ def test_shared_or_alone_results_agree_to_rounding(radii, lengths, taus, seeds, 
         activation=activation,
         loss_steps=["last", "all"],
     )
-    for together in measure(runs)[:: max(1, len(runs) // 10)]:
-        (single,) = measure([together.run])
+    for together in each(measure(runs))[:: max(1, len(runs) // 10)]:
+        (single,) = each(measure([together.run]))
         for name, value in single.row.items():
             if isinstance(value, float):
                 np.testing.assert_allclose(together.row[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
@@ -131,7 +156,7 @@ def test_shared_or_alone_results_agree_to_rounding(radii, lengths, taus, seeds, 
 
 def test_a_run_that_overflows_is_said_and_leaves_its_neighbours_alone():
     runs = grid(activation="linear", spectral_radius=[0.5, 40.0], seq_len=[100, 400], loss_steps=["last", "all"])
-    for measured in measure(runs):
+    for measured in each(measure(runs)):
         explodes = measured.run["spectral_radius"] == 40.0 and measured.run["seq_len"] == 400
         names = [name for name in measured.row if name.startswith("log10_grad") or name in ("relative_error", "cosine")]
         numbers = [measured.row[name] for name in names]
@@ -146,12 +171,14 @@ def test_a_run_that_overflows_is_said_and_leaves_its_neighbours_alone():
 
 
 def test_lag_counts_back_from_a_single_loss_step_and_else_from_the_last():
-    lags = {m.run["loss_steps"]: list(m.lag) for m in measure(grid(seq_len=4, loss_steps=["last", "all", 3, [2, 3]]))}
+    lags = {
+        m.run["loss_steps"]: list(m.lag) for m in each(measure(grid(seq_len=4, loss_steps=["last", "all", 3, [2, 3]])))
+    }
     assert lags == {"last": [3, 2, 1, 0], "all": [3, 2, 1, 0], "3": [2, 1, 0, -1], "2,3": [3, 2, 1, 0]}
 
 
 def test_the_realised_radius_and_the_norm_are_those_of_the_matrix_used():
-    for measured in measure(grid(seq_len=2, spectral_radius=[0.3, 1.7], seeds=2)):
+    for measured in each(measure(grid(seq_len=2, spectral_radius=[0.3, 1.7], seeds=2))):
         run = measured.run
         W = run.cell().init(run["seed"], run["spectral_radius"])["W_hh"]
         np.testing.assert_allclose(

@@ -28,7 +28,7 @@ from gradscope.scaled import Floats, Scaled, log10_of, zeros
 _BLOCK = 8  # steps of a block, at most: fewer if that already makes
 _BLOCK_ROWS = 160  # rows of a weight gradient's product, about as many as BLAS's fastest kernel for small ones takes
 
-_PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
+PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
 _SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
 
 
@@ -79,7 +79,8 @@ def loss_gradients(
     readout = Readout(packed, trace, y, loss, [request.steps for request in requests])
     everything = [_Seen(one, trace, packed) for one in plan]
     C = trace.extent[0]
-    width = max(1, int(_PART_BYTES // (sum(seen.row_bytes for seen in everything))))
+    at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size) for one in plan)
+    width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
     for first in range(0, C, width):
         runs = slice(first, first + width)
         _go_back(
@@ -131,6 +132,14 @@ def _go_back(work: _Work, everything: Sequence[_Seen]) -> None:
 def _block(examples: int) -> int:
     """Steps of a block."""
     return min(_BLOCK, max(1, _BLOCK_ROWS // examples))
+
+
+def bytes_at_work(plan: Pass, examples: int, state_size: int) -> float:
+    """What the rows of one run that a pass works on take, in double precision, on average over time."""
+    rows = sum((span.hi - span.lo) * len(span.usage) for span in plan.spans) / len(plan.losses) * _block(examples)
+    if isinstance(plan, Sliding):
+        rows += plan.places
+    return 8.0 * rows * examples * state_size
 
 
 class _Going:
@@ -196,13 +205,6 @@ class _Seen:
         self.squares = np.zeros((C, len(plan.losses), plan.width, B), dtype)
         self.exponent = np.zeros(self.squares.shape, np.int64)
         self.sums = zeros((len(plan.usages), C, P, packed.forward.shape[2]), dtype)
-
-    @property
-    def row_bytes(self) -> int:
-        """What a block of the rows of one run takes, on average over time."""
-        steps = [(span.hi - span.lo) * len(span.usage) for span in self.plan.spans]
-        _, T, _, B = self.squares.shape
-        return int(sum(steps) / T * _block(B) * B * self.sums.mantissa[0, 0, 0].nbytes)
 
     def of(self, runs: slice) -> _Seen:
         """The same for some of the runs: what is added there is seen here."""
@@ -322,7 +324,7 @@ def _sliding(work: _Work, plan: Sliding, block: int, seen: _Seen) -> Iterator[in
     cell, packed, trace = work.cell, work.packed, work.trace
     (C, _, B), S = trace.extent, cell.state_size
     dtype = trace.inputs.dtype
-    places = plan.depth // plan.k1 + 1
+    places = plan.places
     adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
     delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
     step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))

@@ -111,6 +111,11 @@ class Sliding(Pass):
     depth: int
     newest: NDArray[np.int64]
 
+    @property
+    def places(self) -> int:
+        """The most rows that are there at a step."""
+        return self.depth // self.k1 + 1
+
     def rows(self, t: int) -> tuple[int, int]:
         """The first and one past the last row, counted from the first group of losses, that are there at step t."""
         groups = -(-len(self.losses) // self.k1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -56,6 +57,7 @@ def cli(context: click.Context) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.  [reports/NAME]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the experiment; repeatable.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [number of cores]")
+@click.option("--max-memory", metavar="SIZE", help="Memory of all workers together: 500M, 2G.  [4/5 of the machine's]")
 @click.option("--no-report", is_flag=True, help="Write the tables only.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is resolved before running.")
@@ -64,6 +66,7 @@ def sweep(
     out: Path | None,
     settings: tuple[str, ...],
     jobs: int | None,
+    max_memory: str | None,
     no_report: bool,
     quiet: bool,
     verbose: bool,
@@ -90,7 +93,13 @@ def sweep(
     begun = time.monotonic()
     with _progress(quiet) as progress:
         results = run_sweep(
-            experiment, out, overrides, jobs=jobs, progress=progress, command=shlex.join(["gradscope", *sys.argv[1:]])
+            experiment,
+            out,
+            overrides,
+            jobs=jobs,
+            progress=progress,
+            command=shlex.join(["gradscope", *sys.argv[1:]]),
+            max_memory=_bytes(max_memory),
         )
     if not quiet:
         click.echo(f"{len(results.runs):,} runs in {results.folder} ({time.monotonic() - begun:.1f} s)")
@@ -166,6 +175,16 @@ def _setting(text: str) -> tuple[str, Any]:
     if isinstance(parsed, str) and "," in parsed and not value.lstrip().startswith(("[", "{", '"', "'")):
         parsed = [parse(part) for part in value.split(",")]
     return key.strip(), parsed
+
+
+def _bytes(text: str | None) -> float | None:
+    """A number of bytes: 500M, 2G, 1.5GiB."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise InputError(f"{text!r}", where="--max-memory", allowed="a size, as 500M or 2G")
+    return float(found[1]) * float(1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @contextmanager

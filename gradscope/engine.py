@@ -7,17 +7,17 @@ cases are answered together (`gradscope.bptt`): lengths are prefixes of one forw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.bptt import Gradient, Norms, loss_gradients
+from gradscope.bptt import PART_BYTES, Gradient, Norms, bytes_at_work, loss_gradients
 from gradscope.chains import Pass, Request, passes
-from gradscope.gradients import Contrast, by_parameter, log10_joint, overflow_status
+from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.losses import select_steps
 from gradscope.runs import Run
 from gradscope.scaled import Floats, Squares
@@ -61,12 +61,12 @@ class Case(NamedTuple):
 
 def measure(batch: Sequence[Run]) -> Measurement:
     """Measure the runs of one batch, in their order."""
-    networks = {key: c for c, key in enumerate(dict.fromkeys(_network(run) for run in batch))}
-    asked = dict.fromkeys(_case(run) for run in batch)
+    networks = {key: c for c, key in enumerate(dict.fromkeys(network_of(run) for run in batch))}
+    asked = dict.fromkeys(case_of(run) for run in batch)
     cases = {case: k for k, case in enumerate(dict.fromkeys([*asked, *(case.full for case in asked)]))}
-    answers = _answer(batch[0], tuple(networks), tuple(cases))
-    k = np.array([cases[_case(run)] for run in batch])
-    c = np.array([networks[_network(run)] for run in batch])
+    answers = _answer(batch[0], tuple(networks), tuple(cases), batch[0]["dtype"])
+    k = np.array([cases[case_of(run)] for run in batch])
+    c = np.array([networks[network_of(run)] for run in batch])
     terms = np.array(
         [len(select_steps(run["loss_steps"], run["seq_len"])) if run["reduction"] == "mean" else 1 for run in batch]
     )
@@ -78,6 +78,9 @@ def measure(batch: Sequence[Run]) -> Measurement:
     numbers["loss_value"] = numbers["loss_value"] / terms
     unit = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in batch]
     radius = np.array([run["spectral_radius"] for run in batch])
+    if batch[0]["dtype"] == "float32":
+        exact = _answer(batch[0], tuple(networks), tuple(cases), "float64", examples=1)
+        numbers["float32_error"] = _error(answers, exact)[k, c]
     columns = {
         "spectral_radius_realised": np.array([draw.spectral_radius for draw in unit]) * radius,
         "spectral_norm": np.array([draw.spectral_norm for draw in unit]) * radius,
@@ -92,26 +95,71 @@ def measure(batch: Sequence[Run]) -> Measurement:
     return Measurement(tuple(batch), columns, seq_len, steps)
 
 
-def _network(run: Run) -> tuple[int, float]:
+class Memory(NamedTuple):
+    """Bytes that measuring runs takes: of each network, of its states alone, and of what is worked on at a time."""
+
+    network: int
+    states: int
+    work: int
+
+
+def memory(like: Run, cases: Sequence[Case]) -> Memory:
+    """What measuring networks in these cases will take; `like` has all that the runs have in common.
+
+    Counted from what the passes keep: states, norms of every row at every step, the weight gradient of every usage and
+    case, the recorded steps. Held against what is measured by a test.
+    """
+    cell, item = like.cell(), np.dtype(like["dtype"]).itemsize
+    every = tuple(dict.fromkeys([*cases, *(case.full for case in cases)]))
+    T, B = max(case.seq_len for case in every), like["batch_size"]
+    P = cell.hidden_size + cell.input_size + 1
+    D = max(units.stop for _, units in cell.blocks().values())
+    states = (T + 1) * B * P * item
+    matrix = P * (D * item + 8)  # a weight gradient, with its exponents
+    data = T * B * (cell.input_size + 2 * cell.output_size) * (8 + item)
+    plan = _plan(every, (like["seed"],))[1]
+    rows = sum(len(one.losses) * one.width * B for one in plan)
+    # Squared norms, exponents, log10; and as much again while there are statistics of them.
+    seen = rows * (item + 8 + 8 + 16)
+    sums = (sum(len(one.usages) for one in plan) + len(every) + 4) * matrix
+    recorded = 80 * sum(case.seq_len for case in every)
+    work = 2 * max(PART_BYTES, sum(bytes_at_work(one, B, cell.state_size) for one in plan))
+    return Memory(states + data + seen + sums + recorded, states, int(work))
+
+
+def network_of(run: Run) -> tuple[int, float]:
+    """The network of a run among those of its batch: its seed and spectral radius."""
     return run["seed"], run["spectral_radius"]
 
 
-def _case(run: Run) -> Case:
+def case_of(run: Run) -> Case:
+    """What is asked of the run's network."""
     return Case(run["seq_len"], run["loss_steps"], run["truncation"])
 
 
-def _answer(like: Run, networks: tuple[tuple[int, float], ...], cases: tuple[Case, ...]) -> list[Gradient]:
-    """The gradients of networks (seed and spectral radius) in all cases; `like` has all that they have in common."""
+def _answer(
+    like: Run,
+    networks: tuple[tuple[int, float], ...],
+    cases: tuple[Case, ...],
+    dtype: str,
+    examples: int | None = None,
+) -> list[Gradient]:
+    """The gradients of networks (seed and spectral radius) in all cases, of the first examples or all.
+
+    `like` has all that the runs have in common.
+    """
     task, cell = like.task(), like.cell()
     seeds = tuple(seed for seed, _ in networks)
     longest = max(case.seq_len for case in cases)
     data = {seed: task.draw(seed, longest, like["batch_size"], like["loss"]) for seed in dict.fromkeys(seeds)}
+    x, y = (np.stack([data[seed][part][:, :examples] for seed in seeds]) for part in (0, 1))
     drawn = [
         cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in networks
     ]
-    packed = cell.pack({name: np.stack([params[name] for params in drawn]) for name in drawn[0]})
-    trace = cell.forward(packed, np.stack([data[seed].x for seed in seeds]), None)
-    targets = np.stack([data[seed].y for seed in seeds])
+    params = {name: np.stack([one[name] for one in drawn]).astype(dtype, copy=False) for name in drawn[0]}
+    packed = cell.pack(params)
+    trace = cell.forward(packed, x.astype(dtype, copy=False), None)
+    targets = y.astype(dtype, copy=False) if y.dtype.kind == "f" else y
     return loss_gradients(cell, packed, trace, targets, like["loss"], *_plan(cases, seeds))
 
 
@@ -130,18 +178,33 @@ def _plan(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request
     return requests, passes(requests)
 
 
+def _error(answers: Sequence[Gradient], exact: Sequence[Gradient]) -> Floats:
+    """The largest relative error over time of the first example's |dL_b/dh_t|, (cases, C), against exact ones."""
+    found = []
+    for answer, truth in zip(answers, exact, strict=True):
+        own, true = (one.norms.of(one.row)[..., 0] for one in (answer, truth))
+        with np.errstate(invalid="ignore", over="ignore"):
+            found.append(np.where(own == true, 0.0, np.abs(np.expm1((own - true) * np.log(10.0)))).max(axis=1))
+    return np.stack(found)
+
+
 def _table(like: Run, answers: Sequence[Gradient], cases: list[Case]) -> dict[str, Floats]:
     """What is recorded of each case's loss and parameter gradients, (cases, C), for losses summed over steps."""
     cell, examples = like.cell(), like["batch_size"]
-    parts: dict[str, list[Squares]] = {}
-    contrasts = []
-    for case, answer in zip(cases, answers, strict=True):
+    squares: dict[str, list[Squares]] = {}
+    for answer in answers:
         for name, part in by_parameter(cell, answer.weights, answer.readout).items():
-            parts.setdefault(name, []).append(part.squares())
-        contrasts.append(Contrast.of(answer.weights, answers[cases.index(case.full)].weights))
-    norms = {f"log10_grad_{name}": log10_joint(_stack(part)) - np.log10(examples) for name, part in parts.items()}
-    own, full, apart, product = zip(*contrasts, strict=True)
-    error, cosine = Contrast(_stack(own), _stack(full), _stack(apart), np.stack(product)).compare()
+            squares.setdefault(name, []).append(part.squares())
+    stacked = {name: _joined(np.stack, parts) for name, parts in squares.items()}
+    norms = {f"log10_grad_{name}": log10_joint(part) - np.log10(examples) for name, part in stacked.items()}
+    full = [cases.index(case.full) for case in cases]
+    contrasts = [
+        Contrast.of(answer.weights, answers[other].weights) for answer, other in zip(answers, full, strict=True)
+    ]
+    apart, products, exponents = zip(*contrasts, strict=True)
+    contrast = Contrast(_joined(np.stack, apart), np.stack(products), np.stack(exponents))
+    own = _joined(partial(np.concatenate, axis=-1), [stacked[name] for name in cell.blocks()])
+    error, cosine = compare(own, Squares(own.value[full], own.exponent[full]), contrast)
     return {
         "loss_value": np.stack([answer.loss for answer in answers]),
         **norms,
@@ -151,8 +214,8 @@ def _table(like: Run, answers: Sequence[Gradient], cases: list[Case]) -> dict[st
     }
 
 
-def _stack(rows: Sequence[Squares]) -> Squares:
-    return Squares(np.stack([part.value for part in rows]), np.stack([part.exponent for part in rows]))
+def _joined(how: Callable[[list[NDArray[Any]]], NDArray[Any]], parts: Sequence[Squares]) -> Squares:
+    return Squares(how([part.value for part in parts]), how([part.exponent for part in parts]))
 
 
 def _timesteps(

@@ -147,33 +147,37 @@ def log10_joint(rows: Squares) -> NDArray[np.float64]:
 
 
 class Contrast(NamedTuple):
-    """What a comparison of gradients with the full ones needs of each row: squares, also of the difference, products."""
+    """What a comparison of gradients with the full ones needs of their rows.
 
-    own: Squares
-    full: Squares
+    Attributes
+    ----------
+    apart : squares of the difference.
+    product, exponent : inner products, `product * 2**exponent`.
+    """
+
     apart: Squares
     product: NDArray[np.float64]
+    exponent: NDArray[np.int64]
 
     @classmethod
     def of(cls, weights: Scaled, full: Scaled) -> Contrast:
         """The contrast of gradients (..., P, D), both renormalised."""
-        apart = Scaled(-full.mantissa, full.exponent.copy())
-        apart.add(weights)
         product = np.vecdot(weights.mantissa, full.mantissa).astype(np.float64, copy=False)
-        return cls(weights.squares(), full.squares(), apart.squares(), product)
+        return cls(weights.minus(full).squares(), product, weights.exponent + full.exponent)
 
-    def compare(self) -> tuple[Floats, Floats]:
-        """Relative error |g - g_full| / |g_full| and cosine, each (...,).
 
-        Equal gradients have error 0, both zero included; the cosine with a zero gradient is nan.
-        """
-        (size, e), (size_full, f), (rest, r) = (rows.joint() for rows in (self.own, self.full, self.apart))
-        shift = np.minimum(self.own.exponent - e[..., None], 0) + np.minimum(self.full.exponent - f[..., None], 0)
-        product = (self.product * np.exp2(shift.astype(np.float64))).sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            error = np.where(rest == 0.0, 0.0, rest / size_full * np.exp2((r - f).astype(np.float64)))
-            cosine = np.clip(product / (size * size_full), -1.0, 1.0)
-        return error, cosine
+def compare(own: Squares, full: Squares, contrast: Contrast) -> tuple[Floats, Floats]:
+    """Relative error |g - g_full| / |g_full| and cosine of gradients, each (...,), from their rows' squares.
+
+    Equal gradients have error 0, both zero included; the cosine with a zero gradient is nan.
+    """
+    (size, e), (size_full, f), (rest, r) = (rows.joint() for rows in (own, full, contrast.apart))
+    shift = np.minimum(contrast.exponent - (e + f)[..., None], 0)  # above are zeros, whose exponents mean nothing
+    product = (contrast.product * np.exp2(shift.astype(np.float64))).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error = np.where(rest == 0.0, 0.0, rest / size_full * np.exp2((r - f).astype(np.float64)))
+        cosine = np.clip(product / (size * size_full), -1.0, 1.0)
+    return error, cosine
 
 
 def _missing(result: Gradients, step: int) -> Gradients:

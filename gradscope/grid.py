@@ -17,7 +17,7 @@ from gradscope import cells, ensembles, plugins, tasks, truncations
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
-from gradscope.runs import Run, digest
+from gradscope.runs import DTYPES, Run, digest
 from gradscope.values import NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
 
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
@@ -34,6 +34,7 @@ BASE: dict[str, tuple[Any, Any]] = {
     "loss_steps": (Steps, "last"),
     "reduction": (str, "mean"),
     "batch_size": (Size, 16),
+    "dtype": (str, "float64"),
     "seed": (Seed, 0),
 }
 FAMILIES = {"cell": cells.FAMILY, "task": tasks.FAMILY}  # keys whose choice brings options of its own
@@ -44,7 +45,9 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "reduction": lambda name: _one_of("reduction", name, REDUCTIONS),
     "loss": lambda name: name and _one_of("loss", name, LOSSES),
     "loss_steps": lambda steps: _steps_text(steps),
+    "dtype": lambda name: _one_of("dtype", name, DTYPES),
 }
+FLOAT32 = (1e-30, 1e30)  # scales that leave float32 room for the spread of what is scaled
 
 Grid = Mapping[str, tuple[Any, ...]]
 
@@ -106,6 +109,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     for key, canonical in CANONICAL.items():
         with at.errors(key):
             grid[key] = distinct([canonical(value) for value in grid[key]], at[key])
+    _check_scales(grid, at)
     _check_cells(grid, chosen["cell"], at)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
@@ -179,6 +183,18 @@ def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
     keys = [key for key, _ in _fields(plugin)]
     for values in itertools.product(*(grid[key] for key in keys)):
         yield dict(zip(keys, values, strict=True))
+
+
+def _check_scales(grid: Grid, at: _Places) -> None:
+    """Refuse scales that float32 cannot hold, if it is asked for."""
+    low, high = FLOAT32
+    for key in ("spectral_radius", "input_scale") if "float32" in grid["dtype"] else ():
+        for value in grid[key]:
+            if value and not low <= value <= high:
+                allowed = f"0, or {low:g} to {high:g} with dtype float32"
+                raise InputError(
+                    f"{value:g} needs float64", where=at[key], allowed=allowed, hint='set dtype = "float64"'
+                )
 
 
 def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:

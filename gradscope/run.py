@@ -40,6 +40,7 @@ def sweep(
     executor: Executor | None = None,
     progress: Progress | None = None,
     command: str = "",
+    max_memory: float | None = None,
 ) -> Results:
     """Run a sweep and return its results. What is already in the folder is not run again.
 
@@ -52,10 +53,13 @@ def sweep(
     executor : any `concurrent.futures.Executor` to use instead of own processes.
     progress : called with the number of runs done and of all runs, after each batch.
     command : how the sweep was started, for the report.
+    max_memory : bytes that the measurements of all workers may take together; four fifths of the machine's memory if
+        not given. Batches are cut smaller, and fewer workers started, as far as it takes.
 
     Raises
     ------
-    InputError : anything in the experiment that cannot be, or a folder that cannot be used.
+    InputError : anything in the experiment that cannot be, a folder that cannot be used, or a single network that takes
+        more memory than there may be.
 
     Notes
     -----
@@ -69,14 +73,20 @@ def sweep(
         raise InputError(f"{jobs}", where="jobs", allowed="a whole number >= 1")
     resolved = read(experiment, overrides)
     runs = resolved.runs
+    limit = 0.8 * _machine_memory() if max_memory is None else max_memory
+    if limit <= 0:
+        raise InputError(f"{max_memory}", where="max_memory", allowed="a number of bytes > 0")
+    cut = plan.batches(runs, max_memory=limit)
     folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
-    todo = plan.batches(runs, finished=folder.done())
+    finished = folder.done()
+    todo = plan.batches(runs, finished, limit) if finished else cut
     if todo or not folder.is_finished(resolved.hash):
         unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
         manifest = _manifest(resolved, command)
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
-        with _workers(executor, jobs or os.cpu_count() or 1, len(todo)) as workers:
+        fitting = int(limit // max((batch.memory for batch in todo), default=1))
+        with _workers(executor, min(jobs or os.cpu_count() or 1, fitting), len(todo)) as workers:
             for batch, measured in _measure_all(workers, todo):
                 folder.append(batch.key, measured, resolved.kinds)
                 done += len(batch.runs)
@@ -198,6 +208,14 @@ def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:
         | {"numerics": NUMERICS_VERSION, "python": platform.python_version()},
         "platform": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def _machine_memory() -> float:
+    """Bytes of the machine's memory; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def _now() -> str:

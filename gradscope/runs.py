@@ -14,6 +14,7 @@ from gradscope import cells, plugins, tasks
 from gradscope.recurrence import Cell
 from gradscope.task import Task
 
+DTYPES = ("float64", "float32")
 NUMERICS_VERSION = 1  # raised whenever results change by more than rounding: old results are then not reused
 
 

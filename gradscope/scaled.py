@@ -62,6 +62,14 @@ class Scaled:
         self.mantissa[...] = self.mantissa * self._power(mine - top) + other.mantissa * self._power(theirs - top)
         self.exponent[...] = top
 
+    def minus(self, other: Scaled) -> Scaled:
+        """This array less another of the same shape."""
+        if not (self.exponent.any() or other.exponent.any()):
+            return Scaled(self.mantissa - other.mantissa, self.exponent)
+        difference = Scaled(-other.mantissa, other.exponent.copy())
+        difference.add(self)
+        return difference
+
     def renormalise(self) -> Floats:
         """Bring every mantissa whose norm left the safe range back to order 1; return the squared norms (...,)."""
         with np.errstate(over="ignore"):

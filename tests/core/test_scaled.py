@@ -154,8 +154,8 @@ def test_gradient_of_exactly_zero_is_off_by_all_of_full(exponent):
 def compared(*drawn):
     """The comparison of two gradients of one row."""
     pair = (make(vector) for vector in drawn)
-    contrast = gradients.Contrast.of(*(Scaled(one.mantissa[None], one.exponent[None]) for one in pair))
-    (error,), (cosine,) = contrast.compare()
+    own, full = (Scaled(one.mantissa[None], one.exponent[None]) for one in pair)
+    (error,), (cosine,) = gradients.compare(own.squares(), full.squares(), gradients.Contrast.of(own, full))
     return error, cosine
 
 

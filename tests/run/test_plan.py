@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gradscope as gs
+from gradscope.engine import measure
 from gradscope.grid import resolve
-from gradscope.plan import BATCH_BYTES, SHARED, batches
+from gradscope.plan import SHARED, STATES_BYTES, batches
 
 GRIDS = st.fixed_dictionaries(
     {
@@ -43,7 +47,7 @@ def test_a_batch_of_several_networks_stays_within_the_bound(values):
         networks = {(run["seed"], run["spectral_radius"]) for run in batch.runs}
         steps = max(run["seq_len"] for run in batch.runs) * batch.runs[0]["batch_size"]
         states = 8 * steps * batch.runs[0]["hidden_size"] * len(networks)
-        assert len(networks) == 1 or states <= BATCH_BYTES
+        assert len(networks) == 1 or states <= STATES_BYTES
 
 
 @given(GRIDS, st.randoms(use_true_random=False))
@@ -60,3 +64,62 @@ def test_what_is_finished_is_left_out_and_the_rest_stays_where_it_was(values, st
     finished = {run.run_id for run in runs[:: step + 1]}
     rest = [[run.run_id for run in batch.runs if run.run_id not in finished] for batch in batches(runs)]
     assert [[run.run_id for run in batch.runs] for batch in batches(runs, finished)] == [ids for ids in rest if ids]
+
+
+@given(st.integers(1, 5), st.integers(1, 7), st.floats(1.0, 40.0))
+def test_the_networks_of_a_seed_stay_together_as_far_as_a_batch_holds_them(seeds, radii, spare):
+    values = {
+        "hidden_size": 64,
+        "seq_len": 100,
+        "seeds": seeds,
+        "spectral_radius": [r / 4 for r in range(1, radii + 1)],
+    }
+    runs = resolve("test", values).runs
+    (one,) = batches(runs[:1])
+    cut = batches(runs, max_memory=one.memory * spare)
+    for batch in cut:
+        own = {run["seed"] for run in batch.runs}
+        whole = {run.run_id for run in runs if run["seed"] in own}
+        assert len(own) == 1 or {run.run_id for run in batch.runs} == whole
+    sizes = [len(batch.runs) for batch in cut if 0 in {run["seed"] for run in batch.runs}]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_batch_stays_below_the_memory_it_may_take():
+    runs = resolve("test", {"seq_len": [50, 200], "spectral_radius": {"start": 0.5, "stop": 1.5, "num": 11}}).runs
+    (whole,) = batches(runs)
+    for share in (0.9, 0.5, 0.3):
+        cut = batches(runs, max_memory=share * whole.memory)
+        assert len(cut) > 1
+        assert max(batch.memory for batch in cut) <= share * whole.memory
+
+
+def test_a_network_that_takes_more_memory_than_there_may_be_is_refused_with_what_it_needs():
+    runs = resolve("test", {"seq_len": 100_000, "hidden_size": 512}).runs
+    with pytest.raises(
+        gs.InputError,
+        match=r"memory: one network of hidden_size 512.*seq_len 100000 needs .*GiB; allowed: at most 1 GiB",
+    ):
+        batches(runs, max_memory=2**30)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"truncation": ["full", "fixed:5", "fixed:20", "chunked:20", "random:20"], "loss_steps": ["last", "all"]},
+        {"seq_len": 3000},
+        {"hidden_size": 256, "batch_size": 64, "truncation": ["full", "fixed:30"], "loss_steps": "all"},
+        {"dtype": "float32", "loss_steps": "all", "truncation": "chunked:5"},
+        {"task": "text", "loss_steps": "all"},
+    ],
+    ids=["default", "long", "large", "float32", "text"],
+)
+def test_the_predicted_memory_is_what_measuring_takes_and_not_much_more(values):
+    runs = resolve("test", {"seq_len": [50, 200], "spectral_radius": [0.5, 0.8, 1.0]} | values).runs
+    batch = batches(runs)[0]
+    measure(batch.runs)  # what is made once is made
+    tracemalloc.start()
+    measure(batch.runs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= batch.memory <= 2 * peak

@@ -46,7 +46,7 @@ def test_any_executor_serves_and_stays_open(small, tmp_path):
 
 @pytest.mark.parametrize("batches", [0, 1, 7])
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, monkeypatch, batches):
-    monkeypatch.setattr("gradscope.plan.BATCH_BYTES", 1.0)  # one network a batch: twelve of them
+    monkeypatch.setattr("gradscope.plan.STATES_BYTES", 1.0)  # one network a batch: twelve of them
     sweep(tmp_path / "whole")
     measure, measured = driver.measure, []
 

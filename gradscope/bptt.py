@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from gradscope.chains import Chains, Pass, Request, Sliding, Span
 from gradscope.readout import Injection, Readout
-from gradscope.recurrence import Cell, Packed, Trace, outer_sum
+from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, outer_sum
 from gradscope.scaled import Floats, Scaled, log10_of, zeros
 
-_BLOCK = 8  # steps of a block, at most: fewer if that already makes
-_BLOCK_ROWS = 160  # rows of a weight gradient's product, about as many as BLAS's fastest kernel for small ones takes
+_BLOCK = 8  # steps of a block, at most
+_BLOCK_ROWS = 512  # rows that are enough for a large product (steps by examples)
 
 PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
 _SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
@@ -79,7 +79,7 @@ def loss_gradients(
     readout = Readout(packed, trace, y, loss, [request.steps for request in requests])
     everything = [_Seen(one, trace, packed) for one in plan]
     C = trace.extent[0]
-    at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size) for one in plan)
+    at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)
     width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
     for first in range(0, C, width):
         runs = slice(first, first + width)
@@ -118,37 +118,39 @@ class _OutOfRangeError(Exception):
 
 def _go_back(work: _Work, everything: Sequence[_Seen]) -> None:
     """Take passes back in time, always the one that is latest: so all read the trace while it is in the cache."""
-    block = 1 if work.packed.back_exponent.any() else _block(work.trace.extent[2])
+    careful = bool(work.packed.back_exponent.any())
     with np.errstate(over="ignore", invalid="ignore"):
-        going = [_Going(work, seen, block) for seen in everything]
+        going = [_Going(work, seen, careful) for seen in everything]
         while latest := max((one for one in going if one.at > 0), key=lambda one: one.at, default=None):
             try:
                 latest.at = next(latest.steps, 0)
-            except _OutOfRangeError:  # rare; then it goes back once more, and each step is a block of its own
+            except _OutOfRangeError:  # rare; then it goes back once more
                 latest.seen.forget()
-                going[going.index(latest)] = _Going(work, latest.seen, 1)
+                going[going.index(latest)] = _Going(work, latest.seen, careful=True)
 
 
-def _block(examples: int) -> int:
-    """Steps of a block."""
-    return min(_BLOCK, max(1, _BLOCK_ROWS // examples))
+def _block(examples: int, matrix_size: int) -> int:
+    """Steps of a block: the weight gradients' product stays one for BLAS's faster kernel, or is a long one."""
+    small = SMALL_PRODUCT // matrix_size
+    return min(_BLOCK, max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
 
 
-def bytes_at_work(plan: Pass, examples: int, state_size: int) -> float:
+def bytes_at_work(plan: Pass, examples: int, state_size: int, matrix_size: int) -> float:
     """What the rows of one run that a pass works on take, in double precision, on average over time."""
-    rows = sum((span.hi - span.lo) * len(span.usage) for span in plan.spans) / len(plan.losses) * _block(examples)
+    rows = sum((span.hi - span.lo) * len(span.usage) for span in plan.spans) / len(plan.losses)
+    rows *= _block(examples, matrix_size)
     if isinstance(plan, Sliding):
         rows += plan.places
     return 8.0 * rows * examples * state_size
 
 
 class _Going:
-    """A pass on its way: `steps` yields the step that it has come to."""
+    """A pass on its way: `steps` yields the step that it has come to. If `careful`, a block is a single step."""
 
-    def __init__(self, work: _Work, seen: _Seen, block: int):
+    def __init__(self, work: _Work, seen: _Seen, careful: bool):
         self.seen, self.at = seen, len(seen.plan.losses)
         go = _chains if isinstance(seen.plan, Chains) else _sliding
-        self.steps = go(work, seen.plan, block, seen)  # type: ignore[arg-type]
+        self.steps = go(work, seen.plan, seen, careful)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -249,14 +251,14 @@ def _blocks(plan: Pass, block: int) -> Iterator[tuple[Span, int, int]]:
             yield span, max(span.lo, hi - block), hi
 
 
-def _chains(work: _Work, plan: Chains, block: int, seen: _Seen) -> Iterator[int]:
+def _chains(work: _Work, plan: Chains, seen: _Seen, careful: bool) -> Iterator[int]:
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
     cell, packed, trace = work.cell, work.packed, work.trace
     C, _, B = trace.extent
-    dtype = trace.inputs.dtype
+    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
     adjoint = zeros((C, plan.width, B, cell.state_size), dtype)
     delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
-    plain = block > 1 and work.injection.plain  # no exponents so far
+    plain = not careful and work.injection.plain  # no exponents so far
     for span, lo, hi in _blocks(plan, block):
         K = len(span.usage)
         rows, done = adjoint[:, :K], delta[:, :K, : hi - lo]
@@ -278,7 +280,7 @@ def _chains(work: _Work, plan: Chains, block: int, seen: _Seen) -> Iterator[int]
                 if row < stay:
                     passing = weights if len(weights) == 1 else weights[work.runs]
                     rows.mantissa[:, row] *= passing[:, t - 1, None, None]
-        in_range = block > 1 and work.well_in_range(seen.squares[:, lo:hi, :K])
+        in_range = not careful and work.well_in_range(seen.squares[:, lo:hi, :K])
         exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
         seen.add(span, lo, hi, done, exponent)
         if not in_range:
@@ -316,20 +318,20 @@ def _inject(rows: Scaled, injected: Scaled, plain: bool, fixed: bool) -> None:
         rows.add(injected)
 
 
-def _sliding(work: _Work, plan: Sliding, block: int, seen: _Seen) -> Iterator[int]:
+def _sliding(work: _Work, plan: Sliding, seen: _Seen, careful: bool) -> Iterator[int]:
     """Rows that are seen in sums, the newest so many of them: a window for each group of losses, all side by side.
 
     Row w, the w-th group's, has its place at w modulo the number of places: none has to be moved.
     """
     cell, packed, trace = work.cell, work.packed, work.trace
     (C, _, B), S = trace.extent, cell.state_size
-    dtype = trace.inputs.dtype
+    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
     places = plan.places
     adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
     delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
     step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
     scratch = np.empty((C, step, B, packed.forward.shape[2]), dtype)
-    plain = block > 1 and work.injection.plain
+    plain = not careful and work.injection.plain
     for span, lo, hi in _blocks(plan, block):
         G = len(span.usage)
         done = delta[:, :G, : hi - lo]
@@ -358,7 +360,7 @@ def _sliding(work: _Work, plan: Sliding, block: int, seen: _Seen) -> Iterator[in
                     cell.carry(packed, local[:, t - lo, None], used, rows)
         seen.add(span, lo, hi, done, None if plain else exponent)
         squares = np.vecdot(adjoint.mantissa, adjoint.mantissa)
-        if block == 1 or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, lo:hi, :G])):
+        if careful or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, lo:hi, :G])):
             adjoint.exponent[...] += packed.back_exponent[:, None, None]
             adjoint.level()
             plain = plain and not adjoint.exponent.any()

@@ -123,7 +123,7 @@ def memory(like: Run, cases: Sequence[Case]) -> Memory:
     seen = rows * (item + 8 + 8 + 16)
     sums = (sum(len(one.usages) for one in plan) + len(every) + 4) * matrix
     recorded = 80 * sum(case.seq_len for case in every)
-    work = 2 * max(PART_BYTES, sum(bytes_at_work(one, B, cell.state_size) for one in plan))
+    work = 2 * max(PART_BYTES, sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan))
     return Memory(states + data + seen + sums + recorded, states, int(work))
 
 

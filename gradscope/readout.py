@@ -44,7 +44,8 @@ class Injection(NamedTuple):
         """dL/dh at the steps lo <= t < hi from their own losses alone, (C, b, B, n)."""
         part = self.dyhat[:, lo:hi]
         C, b, B, p = part.mantissa.shape
-        mantissa = (part.mantissa.reshape(C, b * B, p) @ self.back).reshape(C, b, B, -1)
+        flat = part.mantissa.reshape(C, b * B, p)
+        mantissa = (flat * self.back if p == 1 else flat @ self.back).reshape(C, b, B, -1)
         return Scaled(mantissa, part.exponent + self.exponent[:, None, None])
 
 

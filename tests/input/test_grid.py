@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from hashlib import sha256
 
 import numpy as np
@@ -29,6 +30,7 @@ DEFAULTS = {
     "loss_steps": "last",
     "reduction": "mean",
     "batch_size": 16,
+    "dtype": "float64",
     "input_size": 16,
     "output_size": 1,
     "seed": 0,
@@ -73,6 +75,7 @@ LISTS = {
     "loss_steps": ["last", "all", 3, [1, 10]],
     "reduction": ["mean", "sum"],
     "batch_size": [1, 2, 3],
+    "dtype": ["float64", "float32"],
     "input_size": [1, 2],
     "output_size": [2, 3],
     "seeds": [0, 1, 2, 3],
@@ -331,6 +334,7 @@ BAD = {
     ],
     "reduction": [("maen", "unknown reduction 'maen'; allowed: mean, sum; did you mean 'mean'")],
     "batch_size": [(0, "0; allowed: a whole number >= 1")],
+    "dtype": [("float16", "unknown dtype 'float16'; allowed: float32, float64; did you mean 'float64'|'float32'")],
     "seeds": [
         (0, "0; allowed: a number of seeds >= 1, or a list"),
         ([], "empty list"),
@@ -406,3 +410,14 @@ def test_cross_entropy_needs_two_classes():
     with pytest.raises(InputError, match=r"^output_size: 1; allowed: >= 2 classes for cross_entropy"):
         resolve("test", {"loss": "cross_entropy"})
     assert resolve("test", {"loss": "cross_entropy", "output_size": 2}).runs
+
+
+@pytest.mark.parametrize("key", ["spectral_radius", "input_scale"])
+@pytest.mark.parametrize("value", [1e-31, 1e31, 1e200])
+def test_scales_that_need_float64_are_refused_in_float32(key, value):
+    message = f"{key}: {value:g} needs float64; allowed: 0, or 1e-30 to 1e+30 with dtype float32; set dtype"
+    for dtypes in ("float32", ["float64", "float32"]):
+        with pytest.raises(InputError, match=re.escape(message)):
+            resolve("test", {key: value, "dtype": dtypes})
+    assert resolve("test", {key: value}).runs
+    assert resolve("test", {key: 0, "dtype": "float32"}).runs

@@ -24,6 +24,7 @@ from gradscope.chains import Chains, Pass, Request, Sliding, Span
 from gradscope.readout import Injection, Readout
 from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, outer_sum
 from gradscope.scaled import Floats, Scaled, log10_of, zeros
+from gradscope.workspace import Workspace
 
 _BLOCK = 8  # steps of a block, at most
 _BLOCK_ROWS = 512  # rows that are enough for a large product (steps by examples)
@@ -74,10 +75,11 @@ def loss_gradients(
     loss: str,
     requests: Sequence[Request],
     plan: Sequence[Pass],
+    workspace: Workspace,
 ) -> list[Gradient]:
     """Answer requests on the losses against y (C, T, B[, p]), by `plan`, the passes that `chains.passes` gives them."""
     readout = Readout(packed, trace, y, loss, [request.steps for request in requests])
-    everything = [_Seen(one, trace, packed) for one in plan]
+    everything = [_Seen(one, trace, packed, workspace, str(number)) for number, one in enumerate(plan)]
     C = trace.extent[0]
     at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)
     width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
@@ -97,17 +99,43 @@ def loss_gradients(
                 overflow=readout.overflow(steps),
                 norms=norms,
                 row=one.row[member, : requests[index].seq_len],
-                weights=_total(seen.sums, np.flatnonzero(one.usages[:, member])),
+                weights=_sum([seen.sums[usage] for usage in np.flatnonzero(one.usages[:, member])]),
                 readout=readout.gradient(steps),
             )
     return [found[index] for index in range(len(requests))]
 
 
-def _total(sums: Scaled, members: NDArray[np.int64]) -> Scaled:
-    """The sum of some of `sums` (U, ...)."""
-    total = Scaled(sums.mantissa[members[0]].copy(), sums.exponent[members[0]].copy())
-    for usage in members[1:]:
-        total.add(sums[usage])
+def joined(parts: Sequence[Sequence[Gradient]], examples: Sequence[int]) -> list[Gradient]:
+    """The answers for a batch from those for parts of its examples, so many each."""
+    if len(parts) == 1:
+        return list(parts[0])
+    share = np.array(examples) / sum(examples)
+    found = []
+    norms: dict[int, Norms] = {}
+    for answers in zip(*parts, strict=True):
+        key = id(answers[0].norms)
+        if key not in norms:
+            norms[key] = Norms(np.concatenate([answer.norms.log10 for answer in answers], axis=-1))
+        steps = np.stack([answer.overflow for answer in answers])
+        first = np.where(steps > 0, steps, np.iinfo(np.int64).max).min(axis=0)
+        found.append(
+            Gradient(
+                loss=share @ np.stack([answer.loss for answer in answers]),
+                overflow=np.where((steps > 0).any(axis=0), first, 0),
+                norms=norms[key],
+                row=answers[0].row,
+                weights=_sum([answer.weights for answer in answers]),
+                readout=_sum([answer.readout for answer in answers]),
+            )
+        )
+    return found
+
+
+def _sum(parts: Sequence[Scaled]) -> Scaled:
+    """The sum of some vectors, renormalised."""
+    total = Scaled(parts[0].mantissa.copy(), parts[0].exponent.copy())
+    for part in parts[1:]:
+        total.add(part)
     total.renormalise()
     return total
 
@@ -125,7 +153,7 @@ def _go_back(work: _Work, everything: Sequence[_Seen]) -> None:
             try:
                 latest.at = next(latest.steps, 0)
             except _OutOfRangeError:  # rare; then it goes back once more
-                latest.seen.forget()
+                latest.seen.begun.clear()
                 going[going.index(latest)] = _Going(work, latest.seen, careful=True)
 
 
@@ -196,29 +224,27 @@ class _Seen:
     Attributes
     ----------
     plan : the pass.
-    squares, exponent : (C, T, K, B), squared norms of its K rows or sums, and the exponents of their mantissas.
-    sums : (U, C, P, D), the weight gradients of its usages.
+    squares, exponent : (C, T, K, B), squared norms of its K rows or sums, and the exponents of their mantissas. Where
+        a row was not there, they are what somebody left.
+    sums : (U, C, P, D), the weight gradients of its usages; of those in `begun`, that is.
     """
 
-    def __init__(self, plan: Pass, trace: Trace, packed: Packed):
+    def __init__(self, plan: Pass, trace: Trace, packed: Packed, workspace: Workspace, name: str):
         C, _, B, P = trace.inputs.shape
         dtype = trace.inputs.dtype
         self.plan, self._inputs, self._wide = plan, trace.inputs, trace.wide
-        self.squares = np.zeros((C, len(plan.losses), plan.width, B), dtype)
-        self.exponent = np.zeros(self.squares.shape, np.int64)
-        self.sums = zeros((len(plan.usages), C, P, packed.forward.shape[2]), dtype)
+        self.squares = workspace.array(f"squares {name}", (C, len(plan.losses), plan.width, B), dtype)
+        self.exponent = workspace.array(f"exponent {name}", self.squares.shape, np.int64)
+        sums = workspace.array(f"sums {name}", (len(plan.usages), C, P, packed.forward.shape[2]), dtype)
+        self.sums = Scaled(sums, workspace.array(f"sums' exponents {name}", sums.shape[:-1], np.int64))
+        self.begun = set[int]()
 
     def of(self, runs: slice) -> _Seen:
         """The same for some of the runs: what is added there is seen here."""
         part = copy(self)
         part._inputs, part.squares, part.exponent = self._inputs[runs], self.squares[runs], self.exponent[runs]
-        part.sums = self.sums[:, runs]
+        part.sums, part.begun = self.sums[:, runs], set()
         return part
-
-    def forget(self) -> None:
-        """Start afresh."""
-        for array in (self.squares, self.exponent, self.sums.mantissa, self.sums.exponent):
-            array[...] = 0
 
     def add(self, span: Span, lo: int, hi: int, delta: Floats, exponent: NDArray[np.int64] | None) -> None:
         """Take in a block: delta (C, K, b, B, D), with exponents (C, K, b, B) unless all are zero."""
@@ -229,15 +255,22 @@ class _Seen:
         if exponent is None and not self._wide:
             product = np.empty((C, P, D), rows.dtype)
             for position, usage in enumerate(span.usage):
-                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=product)
-                self.sums.mantissa[usage] += product
-            return
-        if exponent is None:
-            exponent = np.zeros((C, K, b, B), np.int64)
-        self.exponent[:, lo:hi, :K] = exponent.swapaxes(1, 2)
-        parts = outer_sum(inputs, Scaled(rows, exponent.reshape(C, K, b * B)), self._wide)
-        for position, usage in enumerate(span.usage):
-            self.sums[usage].add(parts[:, position])
+                new = usage not in self.begun
+                part = self.sums[usage]
+                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=part.mantissa if new else product)
+                if new:
+                    part.exponent[...] = 0
+                else:
+                    np.add(part.mantissa, product, out=part.mantissa)
+        else:
+            exponent = np.zeros((C, K, b, B), np.int64) if exponent is None else exponent
+            parts = outer_sum(inputs, Scaled(rows, exponent.reshape(C, K, b * B)), self._wide)
+            for position, usage in enumerate(span.usage):
+                if usage not in self.begun:
+                    self.sums.mantissa[usage], self.sums.exponent[usage] = 0.0, 0
+                self.sums[usage].add(parts[:, position])
+        self.exponent[:, lo:hi, :K] = 0 if exponent is None else exponent.swapaxes(1, 2)
+        self.begun.update(span.usage)
 
     def norms(self) -> Norms:
         """log10 of all norms."""

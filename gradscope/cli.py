@@ -132,6 +132,42 @@ def figures(folder: Path, formats: tuple[str, ...], quiet: bool) -> None:
             click.echo(f"{figure.name}: {files or 'not drawn: ' + figure.reason}")
 
 
+@cli.command()
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("reports/bench"), help="Folder.  [reports/bench]"
+)
+@click.option("-w", "--workload", "workloads", multiple=True, metavar="NAME", help="Repeatable.  [all]")
+@click.option("--rounds", type=int, help="Rounds of each race.  [5; 3 if quick]")
+@click.option("--quick", is_flag=True, help="Fewer workloads and networks: under a minute.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def bench(out: Path, workloads: tuple[str, ...], rounds: int | None, quick: bool, quiet: bool) -> None:
+    """Measure gradscope's speed beside PyTorch, JAX and plain NumPy, and beside the machine's limit.
+
+    Peers come with `pip install 'gradscope[bench]'`; those that are missing are named and left out.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from gradscope.bench import bench as run_bench
+
+    console = Console(stderr=True)
+    with console.status("", spinner="line") as status:
+        found = run_bench(out, workloads, rounds, quick, tell=status.update)
+    if quiet:
+        return
+    table = Table("workload", "contender", "ms a network", "times gradscope's", "share of the fastest product")
+    for timing in found["timings"]:
+        middle = sorted(timing["seconds"])[len(timing["seconds"]) // 2]
+        share = f"{100 * timing['share']:.0f} %"
+        table.add_row(timing["workload"], timing["title"], f"{1e3 * middle:.3g}", f"{timing['ratio']:.2f}", share)
+    Console().print(table)
+    for name, reason in found["not_run"].items():
+        click.echo(f"not run: {name} ({reason}; pip install 'gradscope[bench]')")
+    if "sweep" in found:
+        click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
+    click.echo(f"results: {out / 'bench.json'}, {out / 'bench.png'}")
+
+
 @cli.command("list")
 def list_experiments() -> None:
     """Name the shipped experiments, with the number of their runs."""

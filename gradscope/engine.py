@@ -1,21 +1,23 @@
 """Measure a batch of runs: everything a sweep records, from one forward pass for each network.
 
 The runs of a batch differ in spectral radius, seed, length, truncation, loss steps and reduction only (the plan sees to
-it). Networks (radius and seed) are the run axis C; a *case* is a length, a choice of loss steps and a truncation, and all
-cases are answered together (`gradscope.bptt`): lengths are prefixes of one forward pass, reductions are scalings.
+it). Networks (radius and seed) are the run axis C; a *case* is a length, a choice of loss steps and a truncation, and
+all cases are answered together (`gradscope.bptt`): lengths are prefixes of one forward pass, reductions are scalings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.bptt import PART_BYTES, Gradient, Norms, bytes_at_work, loss_gradients
+from gradscope.bptt import PART_BYTES, Gradient, Norms, bytes_at_work, joined, loss_gradients
 from gradscope.chains import Pass, Request, passes
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.losses import select_steps
@@ -24,6 +26,10 @@ from gradscope.scaled import Floats, Squares
 from gradscope.spectral import unit_draw
 from gradscope.streams import coins
 from gradscope.truncations import truncation
+from gradscope.workspace import Workspace
+
+WORKSPACE = Workspace()  # of this process, from batch to batch
+EXAMPLES = 64  # examples that go together, at least, where there are more: parts may go on threads of their own
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,15 @@ class Case(NamedTuple):
         return self._replace(truncation="full")
 
 
-def measure(batch: Sequence[Run]) -> Measurement:
-    """Measure the runs of one batch, in their order."""
+def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
+    """Measure the runs of one batch, in their order; large numbers of examples on so many threads.
+
+    Results do not depend on the number of threads.
+    """
     networks = {key: c for c, key in enumerate(dict.fromkeys(network_of(run) for run in batch))}
     asked = dict.fromkeys(case_of(run) for run in batch)
     cases = {case: k for k, case in enumerate(dict.fromkeys([*asked, *(case.full for case in asked)]))}
-    answers = _answer(batch[0], tuple(networks), tuple(cases), batch[0]["dtype"])
+    answers = _answer(batch[0], tuple(networks), tuple(cases), batch[0]["dtype"], threads=threads)
     k = np.array([cases[case_of(run)] for run in batch])
     c = np.array([networks[network_of(run)] for run in batch])
     terms = np.array(
@@ -143,6 +152,7 @@ def _answer(
     cases: tuple[Case, ...],
     dtype: str,
     examples: int | None = None,
+    threads: int = 1,
 ) -> list[Gradient]:
     """The gradients of networks (seed and spectral radius) in all cases, of the first examples or all.
 
@@ -152,22 +162,48 @@ def _answer(
     seeds = tuple(seed for seed, _ in networks)
     longest = max(case.seq_len for case in cases)
     data = {seed: task.draw(seed, longest, like["batch_size"], like["loss"]) for seed in dict.fromkeys(seeds)}
-    x, y = (np.stack([data[seed][part][:, :examples] for seed in seeds]) for part in (0, 1))
     drawn = [
         cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in networks
     ]
     params = {name: np.stack([one[name] for one in drawn]).astype(dtype, copy=False) for name in drawn[0]}
-    packed = cell.pack(params)
-    trace = cell.forward(packed, x.astype(dtype, copy=False), None)
-    targets = y.astype(dtype, copy=False) if y.dtype.kind == "f" else y
-    return loss_gradients(cell, packed, trace, targets, like["loss"], *_plan(cases, seeds))
+    packed, plan = cell.pack(params), _plan(cases, seeds)
+
+    def answer(part: slice) -> list[Gradient]:
+        x, y = (_for_networks({seed: data[seed][which][:, part] for seed in seeds}, seeds, dtype) for which in (0, 1))
+        trace = cell.forward(packed, x, None, WORKSPACE)
+        return loss_gradients(cell, packed, trace, y, like["loss"], *plan, WORKSPACE)
+
+    B = examples or like["batch_size"]
+    cuts = np.linspace(0, B, max(1, B // EXAMPLES) + 1).astype(int).tolist()
+    parts = [slice(a, b) for a, b in pairwise(cuts)]
+    answers = map(answer, parts) if threads == 1 or len(parts) == 1 else _threads(threads).map(answer, parts)
+    return joined(list(answers), [part.stop - part.start for part in parts])
+
+
+def _for_networks(of_seed: Mapping[int, NDArray[Any]], seeds: Sequence[int], dtype: str) -> NDArray[Any]:
+    """The data of networks of these seeds side by side, (C, ...), numbers as `dtype`; not to be changed."""
+    arrays = {seed: a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for seed, a in of_seed.items()}
+    if len(arrays) == 1:
+        return np.broadcast_to(arrays[seeds[0]], (len(seeds), *arrays[seeds[0]].shape))
+    return np.stack([arrays[seed] for seed in seeds])
+
+
+@lru_cache(maxsize=1)
+def _threads(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number)
 
 
 @lru_cache(maxsize=8)
 def _plan(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request], list[Pass]]:
     """The requests that cases are, and the passes that answer them: the same for all radii."""
+    requests = requests_of(cases, seeds)
+    return requests, passes(requests)
+
+
+def requests_of(cases: Sequence[Case], seeds: Sequence[int]) -> list[Request]:
+    """What is asked of networks of these seeds, which throw their coins."""
     tossed = coins(seeds, max(case.seq_len for case in cases))
-    requests = [
+    return [
         Request(
             case.seq_len,
             select_steps(case.loss_steps, case.seq_len),
@@ -175,7 +211,6 @@ def _plan(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request
         )
         for case in cases
     ]
-    return requests, passes(requests)
 
 
 def _error(answers: Sequence[Gradient], exact: Sequence[Gradient]) -> Floats:

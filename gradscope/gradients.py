@@ -17,6 +17,7 @@ from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import LOG10_2, Floats, Scaled, Squares
 from gradscope.streams import coins
 from gradscope.truncations import truncation as parse_truncation
+from gradscope.workspace import Workspace
 
 REDUCTIONS = ("mean", "sum")
 
@@ -108,8 +109,9 @@ def backprop(
         start = np.broadcast_to(_check("h0", h0, shape), (B, cell.hidden_size))[None]
 
     packed = cell.pack({name: array[None] for name, array in arrays.items()})
-    trace = cell.forward(packed, inputs[None], start)
-    (found,) = loss_gradients(cell, packed, trace, targets[None], loss, requests, passes(requests))
+    workspace = Workspace()
+    trace = cell.forward(packed, inputs[None], start, workspace)
+    (found,) = loss_gradients(cell, packed, trace, targets[None], loss, requests, passes(requests), workspace)
     shared = len(steps) if reduction == "mean" else 1
     means = {
         name: Scaled(part.mantissa / (shared * B), part.exponent)

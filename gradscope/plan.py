@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.engine import case_of, memory, network_of
@@ -72,7 +73,7 @@ def _widths(keys: list[tuple[int, float]], width: int) -> Iterator[list[tuple[in
             waiting = []
         parts = -(-len(own) // width)
         cuts = [len(own) * part // parts for part in range(parts + 1)]
-        *full, rest = (own[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+        *full, rest = (own[a:b] for a, b in pairwise(cuts))
         yield from full
         waiting += rest
         if full:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.scaled import Floats, Scaled
+from gradscope.workspace import Workspace
 
 Parameters = dict[str, Floats]
 
@@ -176,8 +177,8 @@ class Cell(Protocol):
         """Lay out parameters that have a leading run axis C."""
         ...
 
-    def forward(self, packed: Packed, x: Floats, h0: Floats | None) -> Trace:
-        """Run over x (C, T, B, m) from h0 (C, B, n), or zero."""
+    def forward(self, packed: Packed, x: Floats, h0: Floats | None, workspace: Workspace) -> Trace:
+        """Run over x (C, T, B, m) from h0 (C, B, n), or zero. The trace lives in the workspace."""
         ...
 
     def local(self, trace: Trace, lo: int, hi: int) -> Floats:

@@ -63,7 +63,7 @@ class Scaled:
         self.exponent[...] = top
 
     def minus(self, other: Scaled) -> Scaled:
-        """This array less another of the same shape."""
+        """The difference to another of the same shape."""
         if not (self.exponent.any() or other.exponent.any()):
             return Scaled(self.mantissa - other.mantissa, self.exponent)
         difference = Scaled(-other.mantissa, other.exponent.copy())

@@ -17,6 +17,7 @@ from gradscope.recurrence import BLOCK, Packed, Parameters, Trace, multiply, set
 from gradscope.scaled import Floats, unit_scaled
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
+from gradscope.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,12 @@ class Elman:
             b_y=params["b_y"],
         )
 
-    def forward(self, packed: Packed, x: Floats, h0: Floats | None) -> Trace:
-        """Run over x (C, T, B, m) from h0 (C, B, n), or zero."""
+    def forward(self, packed: Packed, x: Floats, h0: Floats | None, workspace: Workspace) -> Trace:
+        """Run over x (C, T, B, m) from h0 (C, B, n), or zero. The trace lives in the workspace."""
         f = activation(self.activation)
         n, m = self.hidden_size, self.input_size
         C, T, B, _ = x.shape
-        inputs = np.empty((C, T + 1, B, n + m + 1), x.dtype)
+        inputs = workspace.array("inputs", (C, T + 1, B, n + m + 1), x.dtype)
         inputs[:, :T, :, n : n + m] = x
         inputs[:, T, :, n : n + m] = 0.0
         inputs[..., -1] = 1.0

@@ -11,6 +11,7 @@ from gradscope.bptt import loss_gradients
 from gradscope.chains import Request, passes
 from gradscope.losses import LOSSES
 from gradscope.schedule import Gates, Windows
+from gradscope.workspace import Workspace
 
 every_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 every_loss = pytest.mark.parametrize("loss", sorted(LOSSES))
@@ -173,8 +174,11 @@ def of_runs(cases, steps, seq_len=600, forward_to=None):
     cell = cases[0].cell
     packed = cell.pack({name: np.stack([case.params[name] for case in cases]) for name in cases[0].params})
     x, y, h0 = (np.stack([getattr(case, name) for case in cases]) for name in ("x", "y", "h0"))
-    trace = cell.forward(packed, x[:, : forward_to or seq_len], h0)
-    return loss_gradients(cell, packed, trace, y[:, : forward_to or seq_len], "mse", requests, passes(requests))
+    workspace = Workspace()
+    trace = cell.forward(packed, x[:, : forward_to or seq_len], h0, workspace)
+    return loss_gradients(
+        cell, packed, trace, y[:, : forward_to or seq_len], "mse", requests, passes(requests), workspace
+    )
 
 
 def assert_same_run(found, run, alone, rtol=1e-12):

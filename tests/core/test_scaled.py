@@ -191,6 +191,38 @@ def test_every_truncation_reaches_beyond_float64(spec, factor):
     np.testing.assert_allclose(g.log10_dh[:, 0], at_loss + largest + others, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("spec", ["fixed:1300", "tbptt:4:1300", "tbptt:7:1300"])
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_sums_over_windows_reach_beyond_float64(spec, factor):
+    T, depth = 1500, 1300
+    k1 = 1 if spec.startswith("fixed") else int(spec.split(":")[1])
+    cell, params = linear(radius=factor, ensemble="identity")
+    g = gs.backprop(cell, params, np.zeros((T, 1, 1)), np.ones((T, 1, 1)), truncation=spec, loss_steps="all")
+    t = np.arange(1, T + 1)
+    lags = np.minimum((t + depth - 1) // k1 * k1, T) - t  # of the last loss that reaches back to t
+    at_loss = np.log10(2 * np.linalg.norm(params["W_hy"]) / T)
+    largest = lags * np.log10(factor) if factor > 1 else 0.0
+    others = np.log10((1 - 0.25 ** (lags + 1.0)) / 0.75)
+    np.testing.assert_allclose(g.log10_dh[:, 0], at_loss + largest + others, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spec", ["full", "fixed:20", "chunked:30"])
+@pytest.mark.parametrize("loss_steps", ["last", "all"])
+def test_slopes_that_leave_the_range_within_a_few_steps_are_exact(spec, loss_steps):
+    # Sigmoids at -300: each step multiplies by w exp(-300), which is 1e-130, and eight of them by less than 1e-1000.
+    T, w = 60, 0.7
+    params = {"W_xh": np.zeros((1, 1)), "W_hh": np.full((1, 1), w), "b_h": np.full(1, -300.0)}
+    params |= {"W_hy": np.ones((1, 1)), "b_y": np.zeros(1)}
+    cell = gs.cell("elman", hidden_size=1, input_size=1, output_size=1, activation="sigmoid")
+    arguments = {"loss_steps": loss_steps, "reduction": "sum", "truncation": spec}
+    g = gs.backprop(cell, params, np.zeros((T, 1, 1)), np.full((T, 1, 1), -0.5), **arguments)
+    step = np.log10(w) - 300 / np.log(10)
+    lag = np.arange(T)[::-1] * (loss_steps == "last")  # at every step, its own loss is all that counts
+    expected = np.where(np.arange(T)[::-1] < int(spec.partition(":")[2] or T), lag * step, -np.inf)
+    expected = expected if loss_steps == "last" else np.zeros(T)
+    np.testing.assert_allclose(g.log10_dh[:, 0], expected, rtol=1e-12, atol=1e-12)
+
+
 # --- nonlinear networks against 60 digits ----------------------------------------------------------------------------
 
 

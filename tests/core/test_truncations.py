@@ -19,6 +19,7 @@ from gradscope.bptt import loss_gradients
 from gradscope.chains import Request, passes
 from gradscope.schedule import Gates
 from gradscope.streams import coins
+from gradscope.workspace import Workspace
 
 EXAMPLES = {  # canonical specs, each for a sequence of 9 steps
     "full": ["full"],
@@ -266,8 +267,9 @@ def gradients_of(case, loss_steps, schedules, C=1):
     packed = case.cell.pack({name: np.broadcast_to(array, (C, *array.shape)) for name, array in case.params.items()})
     x, y, h0 = (np.broadcast_to(array, (C, *array.shape)) for array in (case.x, case.y, case.h0))
     requests = [Request(len(case.x), np.array(case.steps(loss_steps)) - 1, schedule) for schedule in schedules]
-    trace = case.cell.forward(packed, x, h0)
-    return loss_gradients(case.cell, packed, trace, y, case.loss, requests, passes(requests))
+    workspace = Workspace()
+    trace = case.cell.forward(packed, x, h0, workspace)
+    return loss_gradients(case.cell, packed, trace, y, case.loss, requests, passes(requests), workspace)
 
 
 def all_coins(T, pi):

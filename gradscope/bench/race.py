@@ -1,0 +1,184 @@
+"""Contenders side by side: each in processes of its own, one pinned to each core, timed in turn, A B A B.
+
+A single network, which cannot be split, is given to one process with a thread for each core. What a contender does once
+(start, compile, draw the networks) is not timed. Nothing is timed before its numbers agree with gradscope's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from gradscope.bench.limits import products_per_second
+from gradscope.bench.workload import GRADIENTS, Answer, Case, Network, Workload
+from gradscope.engine import Measurement, measure
+from gradscope.errors import GradscopeError
+from gradscope.grid import resolve
+from gradscope.plan import batches
+from gradscope.scaled import Floats
+
+OURS = "gradscope"
+Key = tuple[int, float]  # seed and spectral radius of a network
+_TOLERANCE = {"float64": 1e-7, "float32": 2e-2}  # in decades and cosines, between programs
+_SMALLEST = {"float64": 1e-140, "float32": 1e-17}  # norms below have squares that underflow in other programs
+
+
+class Entry(NamedTuple):
+    """A contender in a race: networks for each process, and how many of them to a call."""
+
+    name: str
+    networks: int
+    at_once: int
+
+
+def contender(name: str) -> Any:
+    """The module of a contender other than gradscope."""
+    return importlib.import_module(f"gradscope.bench.contenders.{name}")
+
+
+def race(
+    workload: Workload, entries: Sequence[Entry], rounds: int, tell: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Seconds a network takes on the whole machine, for each contender and round."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    alone = len(workload.radii) * workload.seeds == 1
+    with ExitStack() as stack:
+        teams = {}
+        for entry in entries:
+            tell(f"{workload.name}: {entry.name} gets ready")
+            teams[entry.name] = stack.enter_context(_team(workload, entry, [cores] if alone else [[c] for c in cores]))
+        for entry in entries:
+            if entry.name != OURS:
+                tell(f"{workload.name}: {entry.name} is checked")
+                _check(workload, entry.name, teams[entry.name])
+        seconds: dict[str, list[float]] = {entry.name: [] for entry in entries}
+        for number in range(rounds):
+            for entry in entries:
+                tell(f"{workload.name}: round {number + 1} of {rounds}, {entry.name}")
+                running = [process.submit(_run) for process in teams[entry.name]]
+                slowest = max(future.result() for future in running)
+                seconds[entry.name].append(slowest / (entry.networks * len(running)))
+    return seconds
+
+
+def peak(dtype: str) -> float:
+    """Operations a second of the fastest product that was found, on all cores at once."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_process(_pin, [core])) for core in cores]
+        return sum(future.result() for future in [p.submit(products_per_second, dtype) for p in processes])
+
+
+@contextmanager
+def _team(workload: Workload, entry: Entry, places: Sequence[list[int]]) -> Iterator[list[ProcessPoolExecutor]]:
+    """A process for each place, ready to run its networks."""
+    networks = workload.some(entry.networks * len(places))
+    keys = [(seed, radius) for seed in range(networks.seeds) for radius in networks.radii]
+    with ExitStack() as stack:
+        team = [
+            stack.enter_context(_process(_get_ready, place, entry, workload, keys[index :: len(places)]))
+            for index, place in enumerate(places)
+        ]
+        for started in [process.submit(_run) for process in team]:  # a warm-up
+            started.result()
+        yield team
+
+
+@contextmanager
+def _process(start: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start, initargs=arguments) as process:
+        yield process
+
+
+def _check(workload: Workload, name: str, team: Sequence[ProcessPoolExecutor]) -> None:
+    """Hold what a contender answered for the first network of its first process against gradscope."""
+    key, answers = team[0].submit(_first).result()
+    found = measure([run for batch in batches(_runs(workload, [key])) for run in batch.runs])
+    for case, own in _by_case(found).items():
+        other = _numbers(answers[Case(*case)])
+        norms = slice(0, case.seq_len)
+        seen = own[norms] > np.log10(_SMALLEST[workload.dtype])
+        apart = np.abs(own - other)
+        apart[norms][~seen] = 0.0
+        if not apart.max() < _TOLERANCE[workload.dtype]:
+            raise GradscopeError(
+                f"{name} disagrees with gradscope by {apart.max():.1e} decades in {case}; nothing timed"
+            )
+
+
+def _by_case(found: Measurement) -> dict[Case, Floats]:
+    """For each case: mean log10 norms at each step, then log10 norms of the gradients, error and cosine."""
+    ends = np.cumsum(found.seq_len)
+    names = [*(f"log10_grad_{name}" for name in GRADIENTS), "relative_error", "cosine"]
+    columns = np.stack([found.columns[name].astype(np.float64) for name in names], axis=1)
+    return {
+        Case(run["seq_len"], run["loss_steps"], run["truncation"]): np.concatenate(
+            [found.steps["log10_dh"][end - run["seq_len"] : end], row]
+        )
+        for run, end, row in zip(found.runs, ends, columns, strict=True)
+    }
+
+
+def _numbers(answer: Answer) -> Floats:
+    """The same of a contender's answer."""
+    with np.errstate(divide="ignore"):
+        norms = np.log10(answer.norms.astype(np.float64))
+        gradients = np.log10([answer.gradients[name] for name in GRADIENTS])
+    norms[~np.isfinite(norms)] = -1e4
+    return np.concatenate([norms.mean(axis=1), gradients, [answer.relative_error, answer.cosine]])
+
+
+def _runs(workload: Workload, keys: Sequence[Key]) -> list[Any]:
+    grid = workload.grid() | {
+        "seeds": sorted({seed for seed, _ in keys}),
+        "spectral_radius": sorted({r for _, r in keys}),
+    }
+    return [run for run in resolve(workload.name, grid).runs if (run["seed"], run["spectral_radius"]) in keys]
+
+
+# --- in the processes -------------------------------------------------------------------------------------------------
+
+_ready: dict[str, Any] = {}
+
+
+def _pin(cores: list[int]) -> None:
+    """Keep this process to some cores, with a thread for each."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    os.environ["OMP_NUM_THREADS"] = str(len(cores))
+    if len(cores) == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    _ready["limits"] = threadpool_limits(len(cores))  # for BLAS
+
+
+def _get_ready(cores: list[int], entry: Entry, workload: Workload, keys: list[Key]) -> None:
+    _pin(cores)
+    _ready["key"] = keys[0]
+    if entry.name == OURS:
+        _ready["limits"] = threadpool_limits(1)  # its threads are its own
+        cut = [batch.runs for batch in batches(_runs(workload, keys))]
+        _ready["run"] = lambda: [measure(runs, threads=len(cores)) for runs in cut]
+        return
+    networks = [workload.network(*key) for key in keys]
+    calls: list[list[Network]] = [networks[i : i + entry.at_once] for i in range(0, len(networks), entry.at_once)]
+    answer = contender(entry.name).prepare(workload, entry.at_once)
+    _ready["run"] = lambda: [one for call in calls for one in answer(call)]
+
+
+def _run() -> float:
+    start = time.perf_counter()
+    _ready["answers"] = _ready["run"]()
+    return time.perf_counter() - start
+
+
+def _first() -> tuple[Key, dict[Case, Answer]]:
+    return _ready["key"], _ready["answers"][0]

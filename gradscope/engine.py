@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.bptt import PART_BYTES, Gradient, Norms, bytes_at_work, joined, loss_gradients
-from gradscope.chains import Pass, Request, passes
+from gradscope.bptt import PART_BYTES, Gradient, Norms, joined, loss_gradients
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.losses import select_steps
+from gradscope.passes import Pass, Request, passes
+from gradscope.rows import bytes_at_work
 from gradscope.runs import Run
 from gradscope.scaled import Floats, Squares
 from gradscope.spectral import unit_draw
@@ -105,11 +106,15 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
 
 
 class Memory(NamedTuple):
-    """Bytes that measuring runs takes: of each network, of its states alone, and of what is worked on at a time."""
+    """Bytes that measuring takes of each network: all that is kept, its states alone, and what is worked on."""
 
-    network: int
+    kept: int
     states: int
     work: int
+
+    def of(self, networks: int) -> int:
+        """Bytes that so many networks take together."""
+        return networks * self.kept + 2 * int(max(self.work, min(PART_BYTES, networks * self.work)))
 
 
 def memory(like: Run, cases: Sequence[Case]) -> Memory:
@@ -132,7 +137,7 @@ def memory(like: Run, cases: Sequence[Case]) -> Memory:
     seen = rows * (item + 8 + 8 + 16)
     sums = (sum(len(one.usages) for one in plan) + len(every) + 4) * matrix
     recorded = 80 * sum(case.seq_len for case in every)
-    work = 2 * max(PART_BYTES, sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan))
+    work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
     return Memory(states + data + seen + sums + recorded, states, int(work))
 
 

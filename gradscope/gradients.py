@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradscope.bptt import loss_gradients
-from gradscope.chains import Request, passes
 from gradscope.errors import InputError, unknown
 from gradscope.losses import LOSSES, LossSteps, select_steps
+from gradscope.passes import Request, passes
 from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import LOG10_2, Floats, Scaled, Squares
 from gradscope.streams import coins

@@ -15,6 +15,7 @@ from gradscope.runs import Run, digest
 SHARED = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "seed")
 STATES_BYTES = 30e6  # what the states of a batch may take: some of it is in the cache, and it is one piece of memory
 MOST = 64  # networks of a batch
+FEWEST = 4  # batches of a group that has as many networks: several workers have something to do
 
 
 class Batch(NamedTuple):
@@ -54,11 +55,13 @@ def _cut(group: Sequence[Run], max_memory: float) -> Iterator[tuple[list[Run], i
     for run in group:
         networks.setdefault(network_of(run), []).append(run)
     needed = memory(group[0], sorted({case_of(run) for run in group}))
-    if needed.network + needed.work > max_memory:
-        raise _too_large(group, needed.network + needed.work, max_memory)
-    width = int(max(1, min(MOST, STATES_BYTES // needed.states, (max_memory - needed.work) // needed.network)))
+    if needed.of(1) > max_memory:
+        raise _too_large(group, needed.of(1), max_memory)
+    width = int(max(1, min(MOST, -(-len(networks) // FEWEST), STATES_BYTES // needed.states)))
+    while needed.of(width) > max_memory:
+        width -= 1
     for keys in _widths(sorted(networks), width):
-        yield [run for key in keys for run in networks[key]], needed.work + needed.network * len(keys)
+        yield [run for key in keys for run in networks[key]], needed.of(len(keys))
 
 
 def _widths(keys: list[tuple[int, float]], width: int) -> Iterator[list[tuple[int, float]]]:

@@ -86,7 +86,7 @@ def sweep(
         folder.write_manifest(manifest | {"finished": None})
         done = len(runs) - sum(len(batch.runs) for batch in todo)
         fitting = int(limit // max((batch.memory for batch in todo), default=1))
-        with _workers(executor, min(jobs or os.cpu_count() or 1, fitting), len(todo)) as workers:
+        with _workers(executor, jobs or os.cpu_count() or 1, min(len(todo), fitting)) as workers:
             for batch, measured in _measure_all(workers, todo):
                 folder.append(batch.key, measured, resolved.kinds)
                 done += len(batch.runs)
@@ -98,10 +98,11 @@ def sweep(
 
 
 class _Workers(NamedTuple):
-    """An executor, how many batches to hand out before they are waited for, and whether Ctrl-C was pressed."""
+    """An executor, how many batches to hand out before they are waited for, threads of each, and whether to stop."""
 
     executor: Executor
     ahead: int
+    threads: int
     stop: Event
 
 
@@ -112,7 +113,7 @@ def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[t
     try:
         while not workers.stop.is_set():
             while len(running) < workers.ahead and (batch := next(waiting, None)):
-                running[workers.executor.submit(measure_alone, batch.runs)] = batch
+                running[workers.executor.submit(measure_alone, batch.runs, workers.threads)] = batch
             if not running:
                 return
             finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -128,10 +129,10 @@ def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[t
             future.cancel()
 
 
-def measure_alone(runs: Sequence[Any]) -> Measurement:
+def measure_alone(runs: Sequence[Any], threads: int) -> Measurement:
     """Measure a batch on one BLAS thread: the matrices are too small for more, and results must not depend on it."""
     with threadpool_limits(1):
-        return measure(runs)
+        return measure(runs, threads)
 
 
 class _Inline(Executor):
@@ -147,20 +148,21 @@ class _Inline(Executor):
 
 
 @contextmanager
-def _workers(executor: Executor | None, jobs: int, batches: int) -> Iterator[_Workers]:
-    """The caller's executor, this process for one job, or processes of our own, ended with the block."""
-    jobs = min(jobs, batches)
+def _workers(executor: Executor | None, jobs: int, most: int) -> Iterator[_Workers]:
+    """The caller's executor, this process for one job, or processes of our own, at `most` so many."""
+    asked, jobs = jobs, max(1, min(jobs, most))
+    threads = asked // jobs  # what fewer batches than cores leave to each
     if executor:
         with _interrupt_deferred() as stop:
-            yield _Workers(executor, AHEAD, stop)
+            yield _Workers(executor, AHEAD, 1, stop)
     elif jobs <= 1:
-        yield _Workers(_Inline(), 1, Event())
+        yield _Workers(_Inline(), 1, threads, Event())
     else:
         # Spawned, not forked: a fork copies whatever threads hold at that moment.
         processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
         with _interrupt_deferred() as stop, processes:
             _start(processes, jobs)
-            yield _Workers(processes, jobs + 1, stop)
+            yield _Workers(processes, jobs + 1, threads, stop)
 
 
 def _start(processes: ProcessPoolExecutor, jobs: int) -> None:

@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from gradscope.bench.workload import Workload
-from gradscope.chains import Chains, Sliding, passes
 from gradscope.engine import Case, requests_of
+from gradscope.passes import Chains, Sliding, passes
 from gradscope.scaled import Floats
 
 # Products (stack, rows, inner, columns): a large one, and stacks of small ones as the engine has them.

@@ -8,8 +8,8 @@ from problems import LOSS_STEPS, assert_agrees, assert_same, problem
 import gradscope as gs
 from gradscope.activations import ACTIVATIONS
 from gradscope.bptt import loss_gradients
-from gradscope.chains import Request, passes
 from gradscope.losses import LOSSES
+from gradscope.passes import Request, passes
 from gradscope.schedule import Gates, Windows
 from gradscope.workspace import Workspace
 

@@ -16,7 +16,7 @@ from problems import LOSS_STEPS, assert_agrees, assert_same, problem
 import gradscope as gs
 from gradscope import plugins, truncations
 from gradscope.bptt import loss_gradients
-from gradscope.chains import Request, passes
+from gradscope.passes import Request, passes
 from gradscope.schedule import Gates
 from gradscope.streams import coins
 from gradscope.workspace import Workspace

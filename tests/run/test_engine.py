@@ -188,6 +188,29 @@ def test_the_realised_radius_and_the_norm_are_those_of_the_matrix_used():
         np.testing.assert_allclose(measured.row["spectral_norm"], np.linalg.norm(W, 2), rtol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_examples_go_in_parts_whose_threads_change_nothing(dtype):
+    runs = grid(batch_size=150, seq_len=[5, 9], truncation=["full", "fixed:3", "random:3"], loss_steps=["last", "all"],
+                spectral_radius=[0.8, 1.2], dtype=dtype)  # fmt: skip
+    one, two = measure(runs), measure(runs, threads=2)
+    for name, column in (one.columns | one.steps).items():
+        np.testing.assert_array_equal(column, (two.columns | two.steps)[name], err_msg=name)
+    if dtype == "float64":
+        for measured in each(one):
+            expected = alone(measured.run)
+            np.testing.assert_allclose(measured.row["loss_value"], expected.loss, rtol=1e-12)
+            for name, log10 in expected.log10_params.items():
+                np.testing.assert_allclose(measured.row[f"log10_grad_{name}"], log10, rtol=1e-10, atol=1e-12)
+            live = np.isfinite(expected.log10_dh)
+            np.testing.assert_allclose(measured.zero_share, 1.0 - live.mean(axis=1), atol=1e-15)
+
+
+def test_overflow_in_one_part_of_the_examples_is_the_runs():
+    runs = grid(batch_size=130, activation="linear", spectral_radius=40.0, seq_len=400, input_scale=1.0)
+    (found,) = each(measure(runs))
+    assert found.row["status"] == alone(runs[0]).status != "ok"
+
+
 # --- float32 ---------------------------------------------------------------------------------------------------------
 
 SPECS = ["full", "fixed:5", "chunked:7", "random:5"]

@@ -50,12 +50,12 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
     sweep(tmp_path / "whole")
     measure, measured = driver.measure, []
 
-    def stop(runs):
+    def stop(runs, threads):
         if len(measured) == batches:
             raise KeyboardInterrupt
-        return go_on(runs)
+        return go_on(runs, threads)
 
-    def go_on(runs):
+    def go_on(runs, threads):
         measured.append([run.run_id for run in runs])
         return measure(runs)
 
@@ -72,7 +72,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
 
 def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
     shutil.copytree(small.folder, tmp_path / "out")
-    monkeypatch.setattr(driver, "measure", lambda runs: pytest.fail("measured again"))
+    monkeypatch.setattr(driver, "measure", lambda runs, threads: pytest.fail("measured again"))
     pd.testing.assert_frame_equal(sweep(tmp_path / "out").runs, small.runs)
 
 
@@ -91,7 +91,7 @@ def test_extending_a_sweep_computes_only_what_is_new(small, tmp_path, monkeypatc
     shutil.copytree(small.folder, tmp_path / "out")
     measured = []
     measure = driver.measure
-    monkeypatch.setattr(driver, "measure", lambda runs: measured.extend(runs) or measure(runs))
+    monkeypatch.setattr(driver, "measure", lambda runs, threads: measured.extend(runs) or measure(runs))
     extended = sweep(tmp_path / "out", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
     assert {run.run_id for run in measured} == set(extended.runs["run_id"]) - set(small.runs["run_id"])
     assert len(extended.runs) == len(set(extended.runs["run_id"])) == len(small.runs) * 2
@@ -223,7 +223,7 @@ def test_bits_do_not_depend_on_what_was_drawn_before(tmp_path):
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path):
-    settings = {"seeds": 1, "seq_len": 100, "activation": "tanh", "truncation": '["full", "fixed:50"]'}
+    settings = {"seeds": 8, "seq_len": 200, "activation": "tanh", "truncation": '["full", "fixed:50"]'}
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "gradscope", "sweep", *options, "--no-report", "-q", "--jobs", "2", "-o"]
     started = subprocess.Popen(

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradscope.bench.workload import GRADIENTS, Answer, Answers, Case, Network, Workload
 
-TITLE = "JAX, jit and vmap"
+TITLE = "JAX, jit"
 NEEDS: tuple[str, ...] = ("jax",)
 TRUNCATIONS = ("full", "chunked", "random")
 

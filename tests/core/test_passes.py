@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.chains import Chains, Request, Sliding, passes
 from gradscope.losses import select_steps
+from gradscope.passes import Chains, Request, Sliding, passes
 from gradscope.schedule import Gates
 from gradscope.streams import coins
 from gradscope.truncations import truncation

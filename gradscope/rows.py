@@ -1,0 +1,297 @@
+"""Rows on their way back in time: one pass over the trace of some networks, a block of steps at a time.
+
+A block is short enough that what is worked on stays in the cache. Within it the exponents of the rows stand still; they
+are seen to between blocks, and only where a norm has come near the end of its range. Where digits may have been lost
+within a block, `OutOfRangeError` is raised, and the pass has to be made again with care: a step at a time.
+
+Everything is for the *sum* of the step losses, and weight gradients are summed over examples. Shape letters are those
+of `gradscope.recurrence`; b steps of a block, G sums, U usages (see `gradscope.passes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscope.passes import Chains, Pass, Sliding, Span
+from gradscope.readout import Injection
+from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, outer_sum
+from gradscope.scaled import Floats, Scaled, log10_of, zeros
+from gradscope.workspace import Workspace
+
+_BLOCK = 8  # steps of a block, at most
+_BLOCK_ROWS = 512  # rows that are enough for a large product (steps by examples)
+_SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
+
+
+class OutOfRangeError(Exception):
+    """A norm left the range of its numbers within a block, and digits may be lost."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Some of the networks, their forward pass and their losses."""
+
+    runs: slice
+    cell: Cell
+    packed: Packed
+    trace: Trace
+    injection: Injection
+
+    @cached_property
+    def zeros_are_exact(self) -> bool:
+        """Whether no step takes a vector within range to zero by underflow: slopes and weights are not that small."""
+        slopes = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
+        smallest = min(_smallest(part) for part in slopes) * _smallest(self.packed.back)
+        return bool(smallest > 2.0 ** (0.4 * np.finfo(self.packed.back.dtype).minexp))
+
+    def well_in_range(self, squares: Floats) -> bool:
+        """Whether squared norms are far from the ends of their range; OutOfRangeError if digits may have been lost."""
+        limits = np.finfo(squares.dtype)
+        low, high = squares.min(initial=1.0), squares.max(initial=1.0)
+        if low == 0.0:
+            low = squares.min(initial=1.0, where=squares != 0.0)
+            if not self.zeros_are_exact:
+                raise OutOfRangeError
+        if low > 2.0 ** (0.4 * limits.minexp) and high < 2.0 ** (0.4 * limits.maxexp):
+            return True
+        if not (low > 2.0 ** (0.95 * limits.minexp) and high < 2.0 ** (0.95 * limits.maxexp)):
+            raise OutOfRangeError
+        return False
+
+
+def _smallest(values: Floats) -> np.float64:
+    """The smallest magnitude but for zeros; 1 if there is none."""
+    return np.float64(np.min(np.abs(values), initial=1.0, where=values != 0.0))
+
+
+class Seen:
+    """What a pass has seen so far of some runs.
+
+    Attributes
+    ----------
+    plan : the pass.
+    squares : (C, T, K, B), squared norms of the mantissas of its K rows or sums; what somebody left where none was.
+    sums : (U, C, P, D), the weight gradients of its usages; of those in `begun`, that is.
+    """
+
+    def __init__(self, plan: Pass, trace: Trace, packed: Packed, workspace: Workspace, name: str):
+        C, _, B, P = trace.inputs.shape
+        dtype = trace.inputs.dtype
+        self.plan, self._inputs, self._wide = plan, trace.inputs, trace.wide
+        self.squares = workspace.array(f"squares {name}", (C, len(plan.losses), plan.width, B), dtype)
+        self._exponents: list[NDArray[np.int64]] = []  # of the squares' mantissas, for all runs, once there is one
+        self._runs = slice(None)
+        sums = workspace.array(f"sums {name}", (len(plan.usages), C, P, packed.forward.shape[2]), dtype)
+        self.sums = Scaled(sums, workspace.array(f"sums' exponents {name}", sums.shape[:-1], np.int64))
+        self.begun = set[int]()
+        self._whole = self
+
+    def of(self, runs: slice) -> Seen:
+        """The same for some of the runs: what is added there is seen here."""
+        part = copy(self)
+        part._inputs, part._runs, part.squares = self._inputs[runs], runs, self.squares[runs]
+        part._whole, part.sums, part.begun = self, self.sums[:, runs], set()
+        return part
+
+    def add(self, span: Span, lo: int, hi: int, delta: Floats, exponent: NDArray[np.int64] | None) -> None:
+        """Take in a block: delta (C, K, b, B, D), with exponents (C, K, b, B) unless all are zero."""
+        inputs = self._inputs[:, lo:hi]
+        C, b, B, P = inputs.shape
+        K, D = len(span.usage), delta.shape[-1]
+        rows, inputs = delta.reshape(C, K, b * B, D), inputs.reshape(C, b * B, P)
+        if exponent is None and not self._wide:
+            product = np.empty((C, P, D), rows.dtype)
+            for position, usage in enumerate(span.usage):
+                new = usage not in self.begun
+                part = self.sums[usage]
+                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=part.mantissa if new else product)
+                if new:
+                    part.exponent[...] = 0
+                else:
+                    np.add(part.mantissa, product, out=part.mantissa)
+        else:
+            exponent = np.zeros((C, K, b, B), np.int64) if exponent is None else exponent
+            parts = outer_sum(inputs, Scaled(rows, exponent.reshape(C, K, b * B)), self._wide)
+            for position, usage in enumerate(span.usage):
+                if usage not in self.begun:
+                    self.sums.mantissa[usage], self.sums.exponent[usage] = 0.0, 0
+                self.sums[usage].add(parts[:, position])
+        self.begun.update(span.usage)
+        if exponent is not None and not self._exponents:
+            self._exponents.append(np.zeros(self._whole.squares.shape, np.int64))
+        if self._exponents:
+            found = 0 if exponent is None else exponent.swapaxes(1, 2)
+            self._exponents[0][self._runs, lo:hi, :K] = found
+
+    def log10_norms(self) -> NDArray[np.float64]:
+        """log10 of the norms, (C, T, K, B)."""
+        return log10_of(self.squares, self._exponents[0] if self._exponents else np.zeros((), np.int64))
+
+
+def _blocks(plan: Pass, block: int) -> Iterator[tuple[Span, int, int]]:
+    """The spans of a pass, cut in blocks of steps lo <= t < hi."""
+    for span in plan.spans:
+        for hi in range(span.hi, span.lo, -block):
+            yield span, max(span.lo, hi - block), hi
+
+
+def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]:
+    """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
+    cell, packed, trace = work.cell, work.packed, work.trace
+    C, _, B = trace.extent
+    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
+    adjoint = zeros((C, plan.width, B, cell.state_size), dtype)
+    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    plain = not careful and work.injection.plain  # no exponents so far
+    for span, lo, hi in _blocks(plan, block):
+        K = len(span.usage)
+        rows, done = adjoint[:, :K], delta[:, :K, : hi - lo]
+        if hi == span.hi:
+            _rearrange(rows, span, adjoint)
+        local = cell.local(trace, lo, hi)
+        taken = plan.losses[lo:hi].any() or (hi == span.hi and span.born)
+        injected = work.injection.at(lo, hi) if taken else None
+        for t in range(hi - 1, lo - 1, -1):
+            if injected:
+                for part in _taking(plan, span, t):
+                    _inject(rows[:, part], injected[:, None, t - lo], plain, fixed=t < hi - 1)
+            np.vecdot(rows.mantissa, rows.mantissa, out=seen.squares[:, t, :K])
+            cell.delta(local[:, t - lo, None], rows.mantissa, out=done[:, :, t - lo])
+            stay = span.stay if t == span.lo else K
+            if stay:
+                cell.carry(packed, local[:, t - lo, None], done[:, :stay, t - lo], rows.mantissa[:, :stay])
+            for row, weights in span.gates:
+                if row < stay:
+                    passing = weights if len(weights) == 1 else weights[work.runs]
+                    rows.mantissa[:, row] *= passing[:, t - 1, None, None]
+        in_range = not careful and work.well_in_range(seen.squares[:, lo:hi, :K])
+        exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
+        seen.add(span, lo, hi, done, exponent)
+        if not in_range:
+            rows.exponent[...] += packed.back_exponent[:, None, None]
+            rows.level()
+            plain = plain and not rows.exponent.any()
+        yield lo
+
+
+def _taking(plan: Chains, span: Span, t: int) -> list[slice]:
+    """The rows that take in the loss at step t: all, or those that it starts."""
+    if plan.losses[t]:
+        return [slice(None)]
+    return [slice(row, row + 1) for row in span.born] if t == span.hi - 1 else []
+
+
+def _rearrange(rows: Scaled, span: Span, before: Scaled) -> None:
+    """Put the rows of the span above where they stand in this one, and zeros where rows are born."""
+    if span.source is not None:
+        kept = [row for row in range(len(span.usage)) if row not in span.born]
+        source = list(span.source)
+        rows.mantissa[:, kept], rows.exponent[:, kept] = before.mantissa[:, source], before.exponent[:, source]
+    for row in span.born:
+        rows.mantissa[:, row], rows.exponent[:, row] = 0.0, 0
+
+
+def _inject(rows: Scaled, injected: Scaled, plain: bool, fixed: bool) -> None:
+    """Add what a step's losses inject, (C, 1, B, S); `fixed` exponents of the rows stay as they are."""
+    if plain:
+        np.add(rows.mantissa, injected.mantissa, out=rows.mantissa)
+    elif fixed:
+        apart = (injected.exponent - rows.exponent).astype(rows.mantissa.dtype)
+        rows.mantissa[...] += injected.mantissa * np.exp2(apart)[..., None]
+    else:
+        rows.add(injected)
+
+
+def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[int]:
+    """Rows that are seen in sums, the newest so many of them: a window for each group of losses, all side by side.
+
+    Row w, the w-th group's, has its place at w modulo the number of places: none has to be moved.
+    """
+    cell, packed, trace = work.cell, work.packed, work.trace
+    (C, _, B), S = trace.extent, cell.state_size
+    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
+    places = plan.places
+    adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
+    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
+    scratch = np.empty((C, step, B, packed.forward.shape[2]), dtype)
+    plain = not careful and work.injection.plain
+    for span, lo, hi in _blocks(plan, block):
+        G = len(span.usage)
+        done = delta[:, :G, : hi - lo]
+        exponent = np.empty((C, G, hi - lo, B), np.int64)
+        local, injected = cell.local(trace, lo, hi), work.injection.at(lo, hi)
+        for t in range(hi - 1, lo - 1, -1):
+            first, _ = plan.rows(t)
+            newest = adjoint[:, first % places, None]
+            if t == min((first + 1) * plan.k1, len(plan.losses)) - 1:
+                newest.mantissa[...], newest.exponent[...] = 0.0, 0
+            if plan.losses[t]:
+                _inject(newest, injected[:, None, t - lo], plain, fixed=False)
+            upto = first
+            for g, count in enumerate(plan.newest[t, :G].tolist()):
+                _add_up(adjoint, upto, first + count, sums[:, g], sums[:, g - 1] if g else None, plain)
+                upto = first + count
+            part = sums[:, :G]
+            seen.squares[:, t, :G] = np.vecdot(part.mantissa, part.mantissa) if plain else part.renormalise()
+            exponent[:, :, t - lo] = part.exponent
+            cell.delta(local[:, t - lo, None], part.mantissa, out=done[:, :, t - lo])
+            for a, b in _runs(first, plan.rows(t - 1)[1] if t else first, places):
+                for begin in range(a, b, step):
+                    rows = adjoint.mantissa[:, begin : min(begin + step, b)]
+                    used = scratch[:, : rows.shape[1]]
+                    cell.delta(local[:, t - lo, None], rows, out=used)
+                    cell.carry(packed, local[:, t - lo, None], used, rows)
+        seen.add(span, lo, hi, done, None if plain else exponent)
+        squares = np.vecdot(adjoint.mantissa, adjoint.mantissa)
+        if careful or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, lo:hi, :G])):
+            adjoint.exponent[...] += packed.back_exponent[:, None, None]
+            adjoint.level()
+            plain = plain and not adjoint.exponent.any()
+        yield lo
+
+
+def _runs(first: int, end: int, places: int) -> list[tuple[int, int]]:
+    """The places of rows first .. end - 1, as one or two runs of neighbours."""
+    if first >= end:
+        return []
+    a, b = first % places, (end - 1) % places + 1
+    return [(a, b)] if a < b else [(a, places), (0, b)]
+
+
+def _add_up(adjoint: Scaled, first: int, end: int, out: Scaled, start: Scaled | None, plain: bool) -> None:
+    """The sum of rows first .. end - 1, and of `start`, into `out` (C, B, S)."""
+    places = adjoint.mantissa.shape[1]
+    runs = _runs(first, end, places)
+    if plain:
+        np.add.reduce(adjoint.mantissa[:, slice(*runs[0])], axis=1, out=out.mantissa)
+        for run in runs[1:]:
+            out.mantissa[...] += adjoint.mantissa[:, slice(*run)].sum(axis=1)
+        if start:
+            out.mantissa[...] += start.mantissa
+        return
+    top, aligned = adjoint[:, np.arange(first, end) % places].aligned(axis=1)
+    out.mantissa[...], out.exponent[...] = aligned.sum(axis=1), top[:, 0]
+    if start:
+        out.add(start)
+
+
+def _block(examples: int, matrix_size: int) -> int:
+    """Steps of a block: the weight gradients' product stays one for BLAS's faster kernel, or is a long one."""
+    small = SMALL_PRODUCT // matrix_size
+    return min(_BLOCK, max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
+
+
+def bytes_at_work(plan: Pass, examples: int, state_size: int, matrix_size: int) -> float:
+    """What the rows of one run that a pass works on take, in double precision, on average over time."""
+    rows = sum((span.hi - span.lo) * len(span.usage) for span in plan.spans) / len(plan.losses)
+    rows *= _block(examples, matrix_size)
+    if isinstance(plan, Sliding):
+        rows += plan.places
+    return 8.0 * rows * examples * state_size

@@ -23,8 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gradscope.bench import race
 from gradscope.bench.limits import operations
-from gradscope.bench.race import OURS, Entry, contender, peak, race
+from gradscope.bench.race import OURS, Entry, contender
 from gradscope.bench.workload import WORKLOADS, Workload
 from gradscope.errors import InputError, unknown
 from gradscope.files import write_whole
@@ -113,9 +114,9 @@ def bench(
         workload = WORKLOADS[name]
         if workload.dtype not in peaks:
             tell(f"fastest product, {workload.dtype}")
-            peaks[workload.dtype] = peak(workload.dtype)
+            peaks[workload.dtype] = race.peak(workload.dtype)
         entries = [Entry(key, *sizes) for key, sizes in table[name].items() if key not in missing]
-        timings += _timings(workload, race(workload, entries, rounds, tell), peaks[workload.dtype])
+        timings += _timings(workload, race.race(workload, entries, rounds, tell), peaks[workload.dtype])
     found = {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,

@@ -197,6 +197,31 @@ def test_wrong_usage_is_one_line_that_points_to_the_help(refused, arguments, mes
     assert_says(refused(*arguments), rf".*{message}.*\(see gradscope.* --help\)$")
 
 
+SIZES = {
+    "memory 0": (["sweep", "--max-memory", "0"], "--max-memory: '0'; allowed: a size, as 500M or 2G"),
+    "memory as text": (["sweep", "--max-memory", "much"], "--max-memory: 'much'; allowed: a size"),
+    "memory below one network": (
+        ["sweep", "--max-memory", "100K", "-o", "out"],
+        "memory: one network of hidden_size 64, batch_size 16, seq_len 200 needs .*MiB; allowed: at most 100 KiB",
+    ),
+    "sizes beyond the machine": (
+        ["sweep", "--set", "hidden_size=10000000", "-o", "out"],
+        "memory: one network of hidden_size 10000000.* needs .*TiB; allowed: at most .*lower one of the sizes",
+    ),
+    "unknown workload": (["bench", "-w", "W3"], "--workload: unknown workload 'W3'; allowed: .*W1"),
+    "no rounds": (["bench", "--rounds", "0"], "--rounds: 0; allowed: a whole number >= 1"),
+    "float32 out of range": (
+        ["sweep", "--set", "dtype=float32", "--set", "spectral_radius=1e40"],
+        "spectral_radius: 1e\\+40 needs float64; allowed: 0, or 1e-30 to 1e\\+30 with dtype float32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), SIZES.values(), ids=SIZES)
+def test_memory_benchmarks_and_precision_that_cannot_be_are_one_line(refused, arguments, message):
+    assert_says(refused(*arguments), message)
+
+
 def test_jobs_of_the_python_call_are_checked_too(tmp_path):
     with pytest.raises(gs.InputError, match=r"^jobs: 0; allowed: a whole number >= 1"):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=TINY, jobs=0)

@@ -146,26 +146,16 @@ def bench(out: Path, workloads: tuple[str, ...], rounds: int | None, quick: bool
     Peers come with `pip install 'gradscope[bench]'`; those that are missing are named and left out.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from gradscope.bench import bench as run_bench
 
     console = Console(stderr=True)
     with console.status("", spinner="line") as status:
         found = run_bench(out, workloads, rounds, quick, tell=status.update)
-    if quiet:
-        return
-    table = Table("workload", "contender", "ms a network", "times gradscope's", "share of the fastest product")
-    for timing in found["timings"]:
-        middle = sorted(timing["seconds"])[len(timing["seconds"]) // 2]
-        share = f"{100 * timing['share']:.0f} %"
-        table.add_row(timing["workload"], timing["title"], f"{1e3 * middle:.3g}", f"{timing['ratio']:.2f}", share)
-    Console().print(table)
-    for name, reason in found["not_run"].items():
-        click.echo(f"not run: {name} ({reason}; pip install 'gradscope[bench]')")
-    if "sweep" in found:
-        click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
-    click.echo(f"results: {out / 'bench.json'}, {out / 'bench.png'}")
+    if not quiet:
+        _tell_bench(found, out)
+    if found["wrong"]:
+        raise click.exceptions.Exit(1)
 
 
 @cli.command("list")
@@ -191,6 +181,30 @@ def _report(results: Results, quiet: bool) -> None:
         if len(found) > PRINTED:
             click.echo(f"- {len(found) - PRINTED} more in the report")
         click.echo(f"report: {path}")
+
+
+def _tell_bench(found: dict[str, Any], out: Path) -> None:
+    from statistics import median
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("workload", "contender", "ms a network", "times gradscope's", "share of the fastest product")
+    for timing in found["timings"]:
+        share = f"{100 * timing['share']:.0f} %"
+        milliseconds = f"{1e3 * median(timing['seconds']):.3g}"
+        table.add_row(timing["workload"], timing["title"], milliseconds, f"{timing['ratio']:.2f}", share)
+    Console().print(table)
+    for name, reason in found["not_run"].items():
+        click.echo(f"not run: {name} ({reason}; pip install 'gradscope[bench]')")
+    for case in found["wrong"]:
+        click.echo(
+            f"not timed: {case['contender']} on {case['workload']}, {case['apart']:.2g} from gradscope's numbers"
+        )
+    if "sweep" in found:
+        click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
+    files = [name for name in ("bench.json", "bench.png") if (out / name).exists()]
+    click.echo(f"results: {', '.join(str(out / name) for name in files)}")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -1,7 +1,7 @@
 """For all tests: how Hypothesis draws (the same examples everywhere), and peers that are reported if they did not run.
 
-Comparisons with another program stand in a file of their own, `tests/peers/test_<module>.py`. Without that module the
-file is not collected, and the summary says so; `--require MODULE` makes its absence an error.
+Comparisons with another program stand in files of their own, `tests/peers/test_<module>[_what].py`. Without that module
+the file is not collected, and the summary says so; `--require MODULE` makes its absence an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-PEERS = {"torch": "PyTorch"}  # module -> the name people know it by
+PEERS = {"jax": "JAX", "torch": "PyTorch"}  # module -> the name people know it by
 NOT_RUN = pytest.StashKey[set[str]]()
 
 settings.register_profile("gradscope", deadline=None, derandomize=True, database=None, max_examples=40)
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the comparisons whose peer is missing, and remember it."""
-    module = collection_path.stem.removeprefix("test_")
+    module = collection_path.stem.removeprefix("test_").partition("_")[0]
     if collection_path.parent.name != "peers" or module not in PEERS or find_spec(module):
         return None
     config.stash[NOT_RUN].add(PEERS[module])

@@ -95,7 +95,11 @@ def bench(
     Raises
     ------
     InputError : a workload that is unknown, or not part of a quick run.
-    GradscopeError : a peer whose numbers disagree.
+
+    Returns
+    -------
+    dict : what `bench.json` holds. Peers that are not installed are named in `not_run`; peers whose numbers are others
+        than gradscope's are not timed, and named in `wrong`.
     """
     table = QUICK if quick else FULL
     chosen = list(workloads) or [*table, *([] if quick else [SWEEP])]
@@ -108,6 +112,7 @@ def bench(
     missing = {peer: lacking for peer in PEERS if (lacking := [m for m in contender(peer).NEEDS if not find_spec(m)])}
     peaks: dict[str, float] = {}
     timings: list[Timing] = []
+    wrong: list[dict[str, Any]] = []
     for name in chosen:
         if name == SWEEP:
             continue
@@ -116,7 +121,9 @@ def bench(
             tell(f"fastest product, {workload.dtype}")
             peaks[workload.dtype] = race.peak(workload.dtype)
         entries = [Entry(key, *sizes) for key, sizes in table[name].items() if key not in missing]
-        timings += _timings(workload, race.race(workload, entries, rounds, tell), peaks[workload.dtype])
+        seconds, apart = race.race(workload, entries, rounds, tell)
+        timings += _timings(workload, seconds, peaks[workload.dtype])
+        wrong += [{"workload": name, "contender": peer, "apart": by} for peer, by in apart.items()]
     found = {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,
@@ -125,6 +132,7 @@ def bench(
         "versions": _versions(),
         "peak": peaks,
         "not_run": {peer: f"{', '.join(lacking)} not installed" for peer, lacking in missing.items()},
+        "wrong": wrong,
         "timings": [asdict(timing) for timing in timings],
     }
     if SWEEP in chosen:

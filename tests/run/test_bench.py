@@ -5,14 +5,16 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from gradscope import bench
 from gradscope.bench import limits, race
 from gradscope.bench.contenders import naive_numpy
 from gradscope.bench.limits import operations
 from gradscope.bench.workload import CHUNKED, WORKLOADS, Case, Workload
+from gradscope.cli import cli
 from gradscope.engine import measure
-from gradscope.errors import GradscopeError, InputError
+from gradscope.errors import InputError
 
 CASES = tuple(
     Case(T, loss, spec) for T in (4, 7) for loss in ("last", "all") for spec in ("full", "chunked:3", "random:3")
@@ -97,11 +99,18 @@ def test_a_benchmark_writes_results_history_and_figure(tiny, tmp_path):
     assert any("round 2 of 2, naive_numpy" in line for line in said)
 
 
-def test_a_contender_that_disagrees_is_not_timed(tiny, tmp_path, monkeypatch):
+def test_a_contender_that_disagrees_is_named_and_not_timed(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(race, "disagreement", lambda *_: 0.5)
-    with pytest.raises(GradscopeError, match=r"naive_numpy disagrees with gradscope by 0.5 .*nothing is timed"):
-        bench.bench(tmp_path, rounds=1, quick=True)
-    assert not list(tmp_path.iterdir())
+    found = bench.bench(tmp_path, rounds=1, quick=True)
+    assert found["wrong"] == [{"workload": "W1", "contender": "naive_numpy", "apart": 0.5}]
+    assert [timing["contender"] for timing in found["timings"]] == ["gradscope"]
+
+
+def test_the_command_ends_with_1_if_a_contender_disagrees(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(race, "disagreement", lambda *_: 0.5)
+    answer = CliRunner().invoke(cli, ["bench", "--quick", "--rounds", "1", "-o", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert "not timed: naive_numpy on W1, 0.5 from gradscope's numbers" in answer.output
 
 
 def test_unknown_workloads_and_no_rounds_are_refused(tmp_path):

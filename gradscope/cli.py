@@ -201,6 +201,8 @@ def _tell_bench(found: dict[str, Any], out: Path) -> None:
         click.echo(
             f"not timed: {case['contender']} on {case['workload']}, {case['apart']:.2g} from gradscope's numbers"
         )
+    if "long_over_short_step" in found:
+        click.echo(f"time a step at T = 1600, times that at T = 200: {found['long_over_short_step']:.2f}")
     if "sweep" in found:
         click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
     files = [name for name in ("bench.json", "bench.png") if (out / name).exists()]

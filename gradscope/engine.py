@@ -30,6 +30,7 @@ from gradscope.truncations import truncation
 from gradscope.workspace import Workspace
 
 WORKSPACE = Workspace()  # of this process, from batch to batch
+_POOLS: dict[int, ThreadPoolExecutor] = {}
 EXAMPLES = 64  # examples that go together, at least, where there are more: parts may go on threads of their own
 
 
@@ -193,9 +194,18 @@ def _for_networks(of_seed: Mapping[int, NDArray[Any]], seeds: Sequence[int], dty
     return np.stack([arrays[seed] for seed in seeds])
 
 
-@lru_cache(maxsize=1)
 def _threads(number: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(number)
+    """So many threads, which keep their workspaces from batch to batch."""
+    if number not in _POOLS:
+        _POOLS[number] = ThreadPoolExecutor(number)
+    return _POOLS[number]
+
+
+def release() -> None:
+    """Give back the memory and the threads that are kept from batch to batch."""
+    WORKSPACE.clear()
+    while _POOLS:
+        _POOLS.popitem()[1].shutdown()
 
 
 @lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from threadpoolctl import threadpool_limits
 
 from gradscope import plan, store
-from gradscope.engine import Measurement, measure
+from gradscope.engine import Measurement, measure, release
 from gradscope.errors import GradscopeError, InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
@@ -156,7 +156,10 @@ def _workers(executor: Executor | None, jobs: int, most: int) -> Iterator[_Worke
         with _interrupt_deferred() as stop:
             yield _Workers(executor, AHEAD, 1, stop)
     elif jobs <= 1:
-        yield _Workers(_Inline(), 1, threads, Event())
+        try:
+            yield _Workers(_Inline(), 1, threads, Event())
+        finally:
+            release()
     else:
         # Spawned, not forked: a fork copies whatever threads hold at that moment.
         processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))

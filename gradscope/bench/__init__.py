@@ -38,7 +38,7 @@ FULL = {
         "naive_numpy": (8, 1),
         "torch_eager": (7, 7),
         "torch_shared": (12, 6),
-        "jax_vmap": (8, 1),  # several at a time take twice as long: batched products are slow there
+        "jax_vmap": (13, 13),
         "jax_shared": (26, 13),
     },
     "W1s": {OURS: (14, 14), "naive_numpy": (2, 1), "torch_eager": (1, 1), "torch_shared": (2, 2)},

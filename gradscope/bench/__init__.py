@@ -30,7 +30,7 @@ from gradscope.bench.workload import WORKLOADS, Workload
 from gradscope.errors import InputError, unknown
 from gradscope.files import write_whole
 
-PEERS = ("naive_numpy", "torch_eager", "torch_shared", "jax_vmap", "jax_shared")
+PEERS = ("naive_numpy", "torch_eager", "torch_shared", "jax_map", "jax_shared")
 # Networks for each process (and to a call) of a full run; a quick run takes those of `QUICK`.
 FULL = {
     "W1": {
@@ -38,11 +38,11 @@ FULL = {
         "naive_numpy": (8, 1),
         "torch_eager": (7, 7),
         "torch_shared": (12, 6),
-        "jax_vmap": (13, 13),
+        "jax_map": (13, 13),
         "jax_shared": (26, 13),
     },
     "W1s": {OURS: (14, 14), "naive_numpy": (2, 1), "torch_eager": (1, 1), "torch_shared": (2, 2)},
-    "W2": dict.fromkeys((OURS, "naive_numpy", "torch_eager", "torch_shared", "jax_vmap"), (1, 1)),
+    "W2": dict.fromkeys((OURS, "naive_numpy", "torch_eager", "torch_shared", "jax_map"), (1, 1)),
     "n512": {OURS: (4, 4), "naive_numpy": (1, 1), "torch_eager": (1, 1), "torch_shared": (2, 2), "jax_shared": (3, 3)},
     "T200": {OURS: (14, 14)},
     "T1600": {OURS: (2, 2)},

@@ -127,5 +127,5 @@ def test_every_workload_has_gradscope_and_contenders_that_can_do_it():
             for peer in entries.keys() - {race.OURS}:
                 assert peer in bench.PEERS
                 assert race.contender(peer).supports(WORKLOADS[name]), (peer, name)
-    assert not race.contender("jax_vmap").supports(WORKLOADS["W1s"])
+    assert not race.contender("jax_map").supports(WORKLOADS["W1s"])
     assert len(CHUNKED) == 48

@@ -26,7 +26,7 @@ g = gs.backprop(cell, params, np.ones((5, 3, 2)), np.zeros((5, 3, 1)), truncatio
 assert np.isfinite(g.log10_dh[-1]).all()
 run = runs.Run(dict(cell="elman", activation="tanh", ensemble="gaussian", hidden_size=4, spectral_radius=1.0, seq_len=5,
     truncation="full", task="noise", input_scale=0.1, loss="mse", loss_steps="last", reduction="mean", batch_size=2,
-    input_size=2, output_size=1, seed=0))
+    dtype="float64", input_size=2, output_size=1, seed=0))
 (batch,) = plan.batches([run])
 measured = engine.measure(batch.runs)
 assert list(measured.columns["status"]) == ["ok"]

@@ -23,7 +23,7 @@ TITLE = "PyTorch, work shared"
 NEEDS: tuple[str, ...] = ("torch",)
 TRUNCATIONS = ("full", "chunked", "random", "fixed")
 NETWORKS_AT_ONCE = 6
-WINDOWS_AT_ONCE = 12  # over all networks
+WINDOWS_AT_ONCE = 24  # over all networks
 
 
 class Stack(NamedTuple):

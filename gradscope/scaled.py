@@ -2,7 +2,7 @@
 
 A `Scaled` array of vectors holds `mantissa * 2**exponent`, one integer exponent for each vector (the last axis). Only
 vectors whose norm leaves 2**-32 .. 2**32 are moved, by powers of two, which is exact. The limit: entries more than some
-900 powers of two (float32: 80) below the largest of their own vector count as zero.
+500 powers of two (float32: 60) below the largest of their own vector may count as zero.
 """
 
 from __future__ import annotations

@@ -72,6 +72,13 @@ class Workload:
             coins=coins([seed], self.longest)[0],
         )
 
+    def blank(self) -> Network:
+        """A network and data of zeros, to compile for."""
+        n, m, B, T = self.hidden_size, self.input_size, self.batch_size, self.longest
+        shapes = {"W_xh": (n, m), "W_hh": (n, n), "b_h": (n,), "W_hy": (1, n), "b_y": (1,)}
+        params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        return Network(params, *(np.zeros(shape, self.dtype) for shape in ((T, B, m), (T, B, 1), (T,))))
+
     def some(self, networks: int) -> Workload:
         """The same with as many networks, of radii spread over the range."""
         seeds = -(-networks // len(self.radii))

@@ -89,17 +89,8 @@ def prepare(workload: Workload, networks: int) -> Callable[[Sequence[Network]], 
         stacked = jax.tree.map(lambda *each: np.stack(each), *batch)
         return [unpacked(plan, *each) for each in zip(*jax.device_get(ask(stacked)), strict=True)]
 
-    run([blank(workload)] * networks)
+    run([workload.blank()] * networks)
     return run
-
-
-def blank(workload: Workload) -> Network:
-    """A network and data of zeros."""
-    n, m, B = workload.hidden_size, workload.input_size, workload.batch_size
-    T = max(case.seq_len for case in workload.cases)
-    shapes = {"W_xh": (n, m), "W_hh": (n, n), "b_h": (n,), "W_hy": (1, n), "b_y": (1,)}
-    params = {name: np.zeros(shape, workload.dtype) for name, shape in shapes.items()}
-    return Network(params, *(np.zeros(shape, workload.dtype) for shape in ((T, B, m), (T, B, 1), (T,))))
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradscope.cells import cell
     from gradscope.errors import GradscopeError, InputError
     from gradscope.gradients import Gradients, backprop
+    from gradscope.integrity import verify
     from gradscope.reporting import report
     from gradscope.results import Results, load
     from gradscope.run import sweep
@@ -30,6 +31,7 @@ _HOMES = {
     "report": "reporting",
     "sweep": "run",
     "truncation": "truncations",
+    "verify": "integrity",
 }
 __all__ = [
     "Gradients",
@@ -42,6 +44,7 @@ __all__ = [
     "report",
     "sweep",
     "truncation",
+    "verify",
 ]
 
 

@@ -6,19 +6,16 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradscope import __version__
+from gradscope import __version__, terminal
 from gradscope.errors import GradscopeError, InputError
 
 if TYPE_CHECKING:
     from gradscope.results import Results
-    from gradscope.run import Progress
 
 PRINTED = 10  # findings shown on the terminal; the report has all
 
@@ -37,8 +34,8 @@ def main() -> None:
     except (OSError, MemoryError) as error:
         click.echo(f"error: {error or type(error).__name__}", err=True)
         status = 1
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; the same command goes on from here", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        click.echo(str(error.__cause__ or error) or "interrupted", err=True)
         status = 130
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -58,6 +55,9 @@ def cli(context: click.Context) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the experiment; repeatable.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [number of cores]")
 @click.option("--max-memory", metavar="SIZE", help="Memory of all workers together: 500M, 2G.  [4/5 of the machine's]")
+@click.option("--executor", metavar="tcp://HOST:PORT", help="Measure on a Dask cluster: its scheduler's address.")
+@click.option("--plan", "plan_only", is_flag=True, help="Run nothing; say what would be done, why, and what it takes.")
+@click.option("--retry-failed", is_flag=True, help="Measure runs again that failed before.")
 @click.option("--no-report", is_flag=True, help="Write the tables only.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is resolved before running.")
@@ -67,6 +67,9 @@ def sweep(
     settings: tuple[str, ...],
     jobs: int | None,
     max_memory: str | None,
+    executor: str | None,
+    plan_only: bool,
+    retry_failed: bool,
     no_report: bool,
     quiet: bool,
     verbose: bool,
@@ -78,33 +81,42 @@ def sweep(
     \b
     gradscope sweep
     gradscope sweep spectral-radius --set seeds=2 --set 'seq_len=[50, 100]' -o reports/small
-    gradscope sweep my-experiment.toml --jobs 2
+    gradscope sweep my-experiment.toml --plan
     """
     from gradscope import experiment as experiments
+    from gradscope.run import preview
     from gradscope.run import sweep as run_sweep
     from gradscope.values import in_words
 
     overrides = dict(_setting(text) for text in settings)
     if verbose:
         resolved = experiments.read(experiment, overrides)
-        click.echo(f"{resolved.name} ({resolved.hash}): {len(resolved.runs):,} runs")
+        click.echo(f"{resolved.name} ({resolved.hash}): {len(resolved):,} runs")
         for key, values in resolved.grid.items():
             click.echo(f"  {key} = {in_words(values)}")
+    how: dict[str, Any] = {"jobs": jobs, "max_memory": _bytes(max_memory), "retry_failed": retry_failed}
+    if plan_only:
+        meant, expected = preview(experiment, out, overrides, **how)
+        terminal.show_plan(meant, expected, report=not no_report)
+        if meant.refused:
+            raise meant.refused
+        return
     begun = time.monotonic()
-    with _progress(quiet) as progress:
-        results = run_sweep(
-            experiment,
-            out,
-            overrides,
-            jobs=jobs,
-            progress=progress,
-            command=shlex.join(["gradscope", *sys.argv[1:]]),
-            max_memory=_bytes(max_memory),
-        )
+    with terminal.progress(quiet) as progress:
+        command = shlex.join(["gradscope", *sys.argv[1:]])
+        results = run_sweep(experiment, out, overrides, executor=executor, progress=progress, command=command, **how)
     if not quiet:
         click.echo(f"{len(results.runs):,} runs in {results.folder} ({time.monotonic() - begun:.1f} s)")
     if not no_report:
         _report(results, quiet)
+    if failed := results.failed:
+        first = next(iter(failed))
+        click.echo(
+            f"error: {sum(failed.values()):,} of {len(results.runs):,} runs failed ({first}); "
+            "the same command with --retry-failed measures them again",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()
@@ -115,6 +127,26 @@ def report(folder: Path, quiet: bool) -> None:
     from gradscope.results import load
 
     _report(load(folder), quiet)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def verify(folder: Path, quiet: bool) -> None:
+    """Check every file of a sweep's folder against its checksum, and the tables against each other.
+
+    Exit status 1 if anything is damaged, missing, stray or not finished.
+    """
+    from gradscope.integrity import verify as check
+
+    found = check(folder)
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    if found.problems:
+        click.echo("the same sweep again sets aside what is damaged, and measures what is lost with it", err=True)
+        raise click.exceptions.Exit(1)
+    if not quiet:
+        click.echo(f"{found.runs:,} runs in {folder}: every file is as it was written")
 
 
 @cli.command()
@@ -153,7 +185,7 @@ def bench(out: Path, workloads: tuple[str, ...], rounds: int | None, quick: bool
     with console.status("", spinner="line") as status:
         found = run_bench(out, workloads, rounds, quick, tell=status.update)
     if not quiet:
-        _tell_bench(found, out)
+        terminal.show_bench(found, out)
     if found["wrong"]:
         raise click.exceptions.Exit(1)
 
@@ -166,7 +198,7 @@ def list_experiments() -> None:
     for name in experiments.names():
         resolved = experiments.read(name)
         first = (experiments.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
-        click.echo(f"{name:<18} {len(resolved.runs):>7,} runs  {first.removeprefix('# ')}")
+        click.echo(f"{name:<18} {len(resolved):>7,} runs  {first.removeprefix('# ')}")
 
 
 def _report(results: Results, quiet: bool) -> None:
@@ -181,32 +213,6 @@ def _report(results: Results, quiet: bool) -> None:
         if len(found) > PRINTED:
             click.echo(f"- {len(found) - PRINTED} more in the report")
         click.echo(f"report: {path}")
-
-
-def _tell_bench(found: dict[str, Any], out: Path) -> None:
-    from statistics import median
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("workload", "contender", "ms a network", "times gradscope's", "share of the fastest product")
-    for timing in found["timings"]:
-        share = f"{100 * timing['share']:.0f} %"
-        milliseconds = f"{1e3 * median(timing['seconds']):.3g}"
-        table.add_row(timing["workload"], timing["title"], milliseconds, f"{timing['ratio']:.2f}", share)
-    Console().print(table)
-    for name, reason in found["not_run"].items():
-        click.echo(f"not run: {name} ({reason}; pip install 'gradscope[bench]')")
-    for case in found["wrong"]:
-        click.echo(
-            f"not timed: {case['contender']} on {case['workload']}, {case['apart']:.2g} from gradscope's numbers"
-        )
-    if "long_over_short_step" in found:
-        click.echo(f"time a step at T = 1600, times that at T = 200: {found['long_over_short_step']:.2f}")
-    if "sweep" in found:
-        click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
-    files = [name for name in ("bench.json", "bench.png") if (out / name).exists()]
-    click.echo(f"results: {', '.join(str(out / name) for name in files)}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -237,33 +243,3 @@ def _bytes(text: str | None) -> float | None:
     if not found or not float(found[1]):
         raise InputError(f"{text!r}", where="--max-memory", allowed="a size, as 500M or 2G")
     return float(found[1]) * float(1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("runs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("runs", total=None, rate="")
-        begun: list[tuple[float, int]] = []
-
-        def advance(done: int, total: int) -> None:
-            begun.append((time.monotonic(), done)) if not begun else None
-            elapsed, ran = time.monotonic() - begun[0][0], done - begun[0][1]
-            rate = f"{ran / elapsed:,.0f} runs/s" if elapsed > 0 and ran else ""
-            bar.update(task, completed=done, total=total, rate=rate)
-
-        yield advance

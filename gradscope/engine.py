@@ -7,7 +7,7 @@ all cases are answered together (`gradscope.bptt`): lengths are prefixes of one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.bptt import PART_BYTES, Gradient, Norms, joined, loss_gradients
+from gradscope.bptt import Gradient, Norms, joined, loss_gradients
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.losses import select_steps
 from gradscope.passes import Pass, Request, passes
-from gradscope.rows import bytes_at_work
 from gradscope.runs import Run
 from gradscope.scaled import Floats, Squares
 from gradscope.spectral import unit_draw
@@ -72,9 +71,8 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
 
     Results do not depend on the number of threads.
     """
-    networks = {key: c for c, key in enumerate(dict.fromkeys(network_of(run) for run in batch))}
-    asked = dict.fromkeys(case_of(run) for run in batch)
-    cases = {case: k for k, case in enumerate(dict.fromkeys([*asked, *(case.full for case in asked)]))}
+    networks = {key: c for c, key in enumerate(sorted({network_of(run) for run in batch}))}
+    cases = {case: k for k, case in enumerate(with_full(dict.fromkeys(case_of(run) for run in batch)))}
     answers = _answer(batch[0], tuple(networks), tuple(cases), batch[0]["dtype"], threads=threads)
     k = np.array([cases[case_of(run)] for run in batch])
     c = np.array([networks[network_of(run)] for run in batch])
@@ -106,42 +104,6 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
     return Measurement(tuple(batch), columns, seq_len, steps)
 
 
-class Memory(NamedTuple):
-    """Bytes that measuring takes of each network: all that is kept, its states alone, and what is worked on."""
-
-    kept: int
-    states: int
-    work: int
-
-    def of(self, networks: int) -> int:
-        """Bytes that so many networks take together."""
-        return networks * self.kept + 2 * int(max(self.work, min(PART_BYTES, networks * self.work)))
-
-
-def memory(like: Run, cases: Sequence[Case]) -> Memory:
-    """What measuring networks in these cases will take; `like` has all that the runs have in common.
-
-    Counted from what the passes keep: states, norms of every row at every step, the weight gradient of every usage and
-    case, the recorded steps. Held against what is measured by a test.
-    """
-    cell, item = like.cell(), np.dtype(like["dtype"]).itemsize
-    every = tuple(dict.fromkeys([*cases, *(case.full for case in cases)]))
-    T, B = max(case.seq_len for case in every), like["batch_size"]
-    P = cell.hidden_size + cell.input_size + 1
-    D = max(units.stop for _, units in cell.blocks().values())
-    states = (T + 1) * B * P * item
-    matrix = P * (D * item + 8)  # a weight gradient, with its exponents
-    data = T * B * (cell.input_size + 2 * cell.output_size) * (8 + item)
-    plan = _plan(every, (like["seed"],))[1]
-    rows = sum(len(one.losses) * one.width * B for one in plan)
-    # Squared norms, exponents, log10; and as much again while there are statistics of them.
-    seen = rows * (item + 8 + 8 + 16)
-    sums = (sum(len(one.usages) for one in plan) + len(every) + 4) * matrix
-    recorded = 80 * sum(case.seq_len for case in every)
-    work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
-    return Memory(states + data + seen + sums + recorded, states, int(work))
-
-
 def network_of(run: Run) -> tuple[int, float]:
     """The network of a run among those of its batch: its seed and spectral radius."""
     return run["seed"], run["spectral_radius"]
@@ -150,6 +112,12 @@ def network_of(run: Run) -> tuple[int, float]:
 def case_of(run: Run) -> Case:
     """What is asked of the run's network."""
     return Case(run["seq_len"], run["loss_steps"], run["truncation"])
+
+
+def with_full(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The cases, and those of full BPTT that they are held against."""
+    cases = tuple(cases)
+    return tuple(dict.fromkeys([*cases, *(case.full for case in cases)]))
 
 
 def _answer(
@@ -172,7 +140,7 @@ def _answer(
         cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in networks
     ]
     params = {name: np.stack([one[name] for one in drawn]).astype(dtype, copy=False) for name in drawn[0]}
-    packed, plan = cell.pack(params), _plan(cases, seeds)
+    packed, plan = cell.pack(params), plan_of(cases, seeds)
 
     def answer(part: slice) -> list[Gradient]:
         x, y = (_for_networks({seed: data[seed][which][:, part] for seed in seeds}, seeds, dtype) for which in (0, 1))
@@ -208,8 +176,8 @@ def release() -> None:
         _POOLS.popitem()[1].shutdown()
 
 
-@lru_cache(maxsize=8)
-def _plan(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request], list[Pass]]:
+@lru_cache(maxsize=16)
+def plan_of(cases: tuple[Case, ...], seeds: tuple[int, ...]) -> tuple[list[Request], list[Pass]]:
     """The requests that cases are, and the passes that answer them: the same for all radii."""
     requests = requests_of(cases, seeds)
     return requests, passes(requests)

@@ -1,27 +1,80 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, outlive a loss of power, and tell whether they are as they were written."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gradscope.errors import GradscopeError
 
+TEMPORARY = re.compile(r"\..+\.\d+\.part")  # the name of a file that is being written
+
+
+class DamagedError(GradscopeError):
+    """A file is not as it was written."""
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write` with a temporary path beside `path`, then move what it wrote into place.
 
-    Raises GradscopeError if that fails; what stood at `path` before still does then.
+    When this returns, the file is on the disk under its name, also after a loss of power. Raises GradscopeError if that
+    fails; what stood at `path` before still does then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise GradscopeError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` with a `checksum` of itself."""
+    text = json.dumps(content | {"checksum": _checksum(content)}, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote, without the checksum.
+
+    Raises DamagedError if it is not that, FileNotFoundError if there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(content, dict) or content.pop("checksum", None) != _checksum(content):
+        raise DamagedError(f"{path}: damaged: its checksum differs")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

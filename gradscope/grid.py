@@ -17,7 +17,7 @@ from gradscope import cells, ensembles, plugins, tasks, truncations
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
-from gradscope.runs import DTYPES, Run, digest
+from gradscope.runs import DTYPES, SHARED, Block, Network, Run, Setting, digest
 from gradscope.values import NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
 
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
@@ -70,14 +70,27 @@ class Sweep:
     kinds: Mapping[str, type]
 
     @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The grid as products, none twice; their runs hold only the options that apply to them."""
+        return tuple(_blocks(self.grid))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
+
+    @property
     def runs(self) -> tuple[Run, ...]:
-        """The grid, in the order of its keys, without duplicates; runs hold only the options that apply to them."""
-        return tuple(_product(self.grid))
+        """The runs, in the order of the grid's keys and values."""
+        ranks = {key: {repr(value): rank for rank, value in enumerate(values)} for key, values in self.grid.items()}
+
+        def place(run: Run) -> list[int]:
+            return [rank.get(repr(run.parameters.get(key)), 0) for key, rank in ranks.items()]
+
+        return tuple(sorted((run for block in self.blocks for run in block.runs), key=place))
 
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this grid."""
-        return digest([run.run_id for run in self.runs])
+        return digest([block.key for block in self.blocks])
 
 
 def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Sweep:
@@ -233,19 +246,20 @@ def _check_tasks(
             yield " ".join(filter(None, [name, record.get("file"), record.get("column")])), record
 
 
-def _product(grid: Grid) -> Iterator[Run]:
+def _blocks(grid: Grid) -> Iterator[Block]:
     """The runs of a grid; each holds only the options that apply to it, so that none stands there twice."""
-    completed: dict[tuple[Any, ...], dict[str, Any]] = {}
+    networks = tuple(itertools.starmap(Network, itertools.product(*(grid[key] for key in Network._fields))))
+    settings = tuple(itertools.starmap(Setting, itertools.product(*(grid[key] for key in Setting._fields))))
+    alike = {key: values for key, values in grid.items() if key not in SHARED}
     seen = set()
-    for values in itertools.product(*grid.values()):
-        point = dict(zip(grid, values, strict=True))
-        choice = tuple(value for key, value in point.items() if key in FAMILIES or key not in BASE or key == "loss")
-        if choice not in completed:
-            completed[choice] = _complete(point)
-        run = Run({key: value for key, value in point.items() if key in BASE} | completed[choice])
-        if run.run_id not in seen:
-            seen.add(run.run_id)
-            yield run
+    for values in itertools.product(*alike.values()):
+        point = dict(zip(alike, values, strict=True))
+        block = Block(
+            {key: value for key, value in point.items() if key in BASE} | _complete(point), networks, settings
+        )
+        if block.kind not in seen:
+            seen.add(block.kind)
+            yield block
 
 
 def _complete(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,75 +1,187 @@
-"""Cut a grid of runs into batches. The cut depends on the grid alone, so that results do not depend on the workers."""
+"""Cut a grid of runs into blocks, shards and parts. The cut depends on the grid alone, so that results do not depend on
+the workers.
+
+A *block* is measured together. A *shard* is some blocks, about half a second of work: what a worker does at a time, and
+what one file holds while the sweep runs. A *part* is some shards: what one file holds when they are done.
+
+A plan is written down before it is carried out, and only ever grows: what a sweep is extended by is planned beside what
+was planned before, so that every run is measured in the company in which it was planned, whatever happens in between.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
-from gradscope.engine import case_of, memory, network_of
+from gradscope.cost import memory, seconds
 from gradscope.errors import InputError
-from gradscope.runs import Run, digest
+from gradscope.runs import Block, Network, Setting, digest
 
-# Along these the engine shares work; runs of one batch are alike in everything else.
-SHARED = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "seed")
-STATES_BYTES = 30e6  # what the states of a batch may take: some of it is in the cache, and it is one piece of memory
-MOST = 64  # networks of a batch
-FEWEST = 4  # batches of a group that has as many networks: several workers have something to do
+STATES_BYTES = 30e6  # what the states of a block may take: some of it is in the cache, and it is one piece of memory
+MOST = 64  # networks of a block
+FEWEST = 4  # blocks of runs that are alike, if they have as many networks: several workers have something to do
+SHARD_SECONDS = 0.4  # of work, as predicted: enough that what is done around it does not matter
+FEWEST_SHARDS = 16  # of a sweep that has so many blocks
+PART_ROWS = 2**18  # rows of the timesteps table in a part's file, about 6 MB
+RUN_ROWS = 8  # rows that a run weighs besides
+
+Known = Mapping[str, Mapping[Network, Collection[Setting]]]  # kind of block -> network -> settings
 
 
-class Batch(NamedTuple):
-    """Runs that are measured together; `key` names the batch's shard in the store, `memory` is what they will take."""
+@dataclass(frozen=True)
+class Shard:
+    """Blocks that a worker measures at a time; `key` names its file, `part` that of the part which it joins."""
 
     key: str
-    runs: tuple[Run, ...]
-    memory: int
+    part: str
+    blocks: tuple[Block, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
+
+    @property
+    def rows(self) -> int:
+        """What it weighs in a part, in rows of timesteps."""
+        return sum(block.steps + RUN_ROWS * len(block) for block in self.blocks)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that measuring it will take."""
+        return max(memory(block).of(len(block.networks)) for block in self.blocks)
+
+    def plain(self) -> dict[str, Any]:
+        """The shard as lists and dictionaries, for JSON."""
+        return {"key": self.key, "part": self.part, "blocks": [block.plain() for block in self.blocks]}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Shard:
+        """The shard that `plain` was made from."""
+        return cls(plain["key"], plain["part"], tuple(Block.of(block) for block in plain["blocks"]))
 
 
-def batches(
-    runs: Iterable[Run], finished: AbstractSet[str] = frozenset(), max_memory: float = float("inf")
-) -> list[Batch]:
-    """Partition the runs of a grid into batches, and leave out the runs that are finished.
+def shards(blocks: Sequence[Block], planned: Sequence[Shard] = (), max_memory: float = float("inf")) -> list[Shard]:
+    """Partition the runs of a grid, those that are `planned` left out, into shards.
 
-    Runs that share weights, inputs and forward passes stay together. A batch holds as many networks (seed and spectral
-    radius) as keep its states near the cache, and its memory below `max_memory` bytes; the networks of a seed, which
-    throw the same coins, are kept together as far as that goes.
+    Runs that share weights, inputs and forward passes stay together. A block holds as many networks as keep its states
+    near the cache, and its memory below `max_memory` bytes; the networks of a seed, which throw the same coins, are
+    kept together as far as that goes.
 
     Raises InputError if a single network takes more than `max_memory`.
     """
-    alike: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        alike.setdefault(tuple(item for item in run.parameters.items() if item[0] not in SHARED), []).append(run)
-    found = []
-    for group in alike.values():
-        for part, size in _cut(group, max_memory):
-            todo = [run for run in part if run.run_id not in finished]
-            if todo:
-                found.append(Batch(digest([run.run_id for run in todo]), tuple(todo), size))
-    return found
+    known = _known(planned)
+    left = []
+    for bundle in _bundles([part for block in blocks for part in _cut(block, max_memory)]):
+        rest = [part for block in bundle for part in _rest(block, known.get(block.kind, {}))]
+        if rest:
+            left.append(tuple(rest))
+    return _in_parts(left)
 
 
-def _cut(group: Sequence[Run], max_memory: float) -> Iterator[tuple[list[Run], int]]:
-    """The runs of each batch of a group of runs that can be measured together, and the bytes it takes."""
-    networks: dict[tuple[int, float], list[Run]] = {}
-    for run in group:
-        networks.setdefault(network_of(run), []).append(run)
-    needed = memory(group[0], sorted({case_of(run) for run in group}))
+def again(planned: Sequence[Shard], failed: Known, attempt: int) -> list[Shard]:
+    """Shards for those runs of planned ones that have failed, as often as `attempt` says."""
+    return _in_parts([found for shard in planned if (found := _only(shard.blocks, failed))], f"attempt {attempt}")
+
+
+def strangers(planned: Iterable[Shard], blocks: Sequence[Block]) -> list[Shard]:
+    """The shards that hold runs which are not in the grid."""
+    kinds = {block.kind for block in blocks}
+    networks, settings = set(blocks[0].networks), set(blocks[0].settings)  # those of every block of a grid
+    return [
+        shard
+        for shard in planned
+        if any(
+            block.kind not in kinds
+            or not networks.issuperset(block.networks)
+            or not settings.issuperset(block.settings)
+            for block in shard.blocks
+        )
+    ]
+
+
+def _known(planned: Iterable[Shard]) -> Known:
+    known: dict[str, dict[Network, set[Setting]]] = {}
+    for block in (block for shard in planned for block in shard.blocks):
+        own = known.setdefault(block.kind, defaultdict(set))
+        for network in block.networks:
+            own[network].update(block.settings)
+    return known
+
+
+def _rest(block: Block, known: Mapping[Network, Collection[Setting]]) -> list[Block]:
+    """What a block holds beyond what is known, as products."""
+    return _products(
+        block, {network: set(block.settings).difference(known.get(network, ())) for network in block.networks}
+    )
+
+
+def _only(blocks: Iterable[Block], chosen: Known) -> tuple[Block, ...]:
+    """The runs of blocks that are chosen, as products."""
+    return tuple(part for block in blocks for part in _products(block, chosen.get(block.kind, {})))
+
+
+def _products(block: Block, wanted: Mapping[Network, Collection[Setting]]) -> list[Block]:
+    """The runs of a block that are wanted: networks of which the same settings are, together."""
+    alike: dict[tuple[Setting, ...], list[Network]] = {}
+    for network in block.networks:
+        settings = tuple(setting for setting in block.settings if setting in wanted.get(network, ()))
+        if settings:
+            alike.setdefault(settings, []).append(network)
+    return [replace(block, networks=tuple(networks), settings=settings) for settings, networks in alike.items()]
+
+
+def _bundles(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Blocks in order, as many at a time as are worth a worker's while and fit in a part."""
+    predicted = [seconds(block) for block in blocks]
+    enough = min(SHARD_SECONDS, sum(predicted) / FEWEST_SHARDS)
+    bundle: list[Block] = []
+    work = rows = 0.0
+    for block, one in zip(blocks, predicted, strict=True):
+        own = block.steps + RUN_ROWS * len(block)
+        if bundle and (work + one > enough or rows + own > PART_ROWS):
+            yield bundle
+            bundle, work, rows = [], 0.0, 0.0
+        bundle.append(block)
+        work, rows = work + one, rows + own
+    if bundle:
+        yield bundle
+
+
+def _in_parts(bundles: Iterable[tuple[Block, ...]], salt: str = "") -> list[Shard]:
+    """Shards of these blocks, with the names of their parts: as many in a row as fit."""
+    loose = [Shard(digest([salt, *(block.key for block in blocks)]), "", blocks) for blocks in bundles]
+    parts: list[list[Shard]] = []
+    rows = 0
+    for shard in loose:
+        if not parts or rows + shard.rows > PART_ROWS:
+            parts.append([])
+            rows = 0
+        parts[-1].append(shard)
+        rows += shard.rows
+    return [replace(shard, part=digest([one.key for one in part])) for part in parts for shard in part]
+
+
+def _cut(block: Block, max_memory: float) -> Iterator[Block]:
+    """Blocks of runs that can be measured together."""
+    needed = memory(block)
     if needed.of(1) > max_memory:
-        raise _too_large(group, needed.of(1), max_memory)
-    width = int(max(1, min(MOST, -(-len(networks) // FEWEST), STATES_BYTES // needed.states)))
+        raise _too_large(block, needed.of(1), max_memory)
+    width = int(max(1, min(MOST, -(-len(block.networks) // FEWEST), STATES_BYTES // needed.states)))
     while needed.of(width) > max_memory:
         width -= 1
-    for keys in _widths(sorted(networks), width):
-        yield [run for key in keys for run in networks[key]], needed.of(len(keys))
+    by_seed = sorted(block.networks, key=lambda network: (network.seed, network.spectral_radius))
+    for networks in _widths(by_seed, width):
+        yield replace(block, networks=tuple(networks))
 
 
-def _widths(keys: list[tuple[int, float]], width: int) -> Iterator[list[tuple[int, float]]]:
-    """At most `width` keys at a time: parts of one seed, of nearly equal size, or several whole seeds."""
-    seeds: dict[int, list[tuple[int, float]]] = {}
-    for key in keys:
-        seeds.setdefault(key[0], []).append(key)
-    waiting: list[tuple[int, float]] = []
+def _widths(networks: Sequence[Network], width: int) -> Iterator[list[Network]]:
+    """At most `width` networks at a time: parts of one seed, of nearly equal size, or several whole seeds."""
+    seeds: dict[int, list[Network]] = {}
+    for network in networks:
+        seeds.setdefault(network.seed, []).append(network)
+    waiting: list[Network] = []
     for own in seeds.values():
         if waiting and len(waiting) + len(own) > width:
             yield waiting
@@ -86,10 +198,9 @@ def _widths(keys: list[tuple[int, float]], width: int) -> Iterator[list[tuple[in
         yield waiting
 
 
-def _too_large(group: Sequence[Run], needed: float, max_memory: float) -> InputError:
-    run = group[0]
-    longest = max(run["seq_len"] for run in group)
-    sizes = f"hidden_size {run['hidden_size']}, batch_size {run['batch_size']}, seq_len {longest}"
+def _too_large(block: Block, needed: float, max_memory: float) -> InputError:
+    longest = max(setting.seq_len for setting in block.settings)
+    sizes = f"hidden_size {block.common['hidden_size']}, batch_size {block.common['batch_size']}, seq_len {longest}"
     return InputError(
         f"one network of {sizes} needs {in_bytes(needed)}",
         where="memory",

@@ -3,43 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gradscope.engine import Measurement
 from gradscope.runs import Run
 
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+FAILED = "failed"  # the status of runs that could not be measured; their `message` says why
+# What every run is measured for; the norms of gradients, by parameter, join them.
+_MEASURED = ("spectral_radius_realised", "spectral_norm", "loss_value", "log10_grad", "relative_error", "cosine")
+_STEPS = {"run_id": pa.dictionary(pa.int32(), pa.string()), "t": pa.int32(), "lag": pa.int32()}
+_NORMS = ("log10_dh", "log10_dh_std", "zero_share")
 
 
-def runs_table(measured: Measurement, shard: str, kinds: Mapping[str, type]) -> pa.Table:
-    """The runs table: `run_id`, every parameter by its name, what was measured, and the `shard` of its timesteps.
+def runs_table(measured: Measurement, kinds: Mapping[str, type]) -> pa.Table:
+    """The runs table: `run_id`, every parameter by its name, `status`, `message`, and what was measured.
 
-    `kinds` gives the parameters' types, so that every shard has the same ones whatever its values; a parameter that may
+    `kinds` gives the parameters' types, so that every table has the same ones whatever its values; a parameter that may
     be a number or a text is a text.
     """
-    runs = measured.runs
-    columns: dict[str, pa.Array] = {"run_id": pa.array([run.run_id for run in runs])}
-    for name, kind in kinds.items():
-        values = (run.parameters.get(name) for run in runs)
-        columns[name] = pa.array([None if value is None else kind(value) for value in values], ARROW[kind])
-    for name, column in measured.columns.items():
-        columns[name] = pa.array(column, ARROW[str if name == "status" else float])
-    return pa.table(columns | {"shard": pa.array([shard] * len(runs))})
+    columns = _parameters(measured.runs, kinds)
+    columns["status"] = pa.array(measured.columns["status"], pa.string())
+    columns["message"] = pa.nulls(len(measured.runs), pa.string())
+    names = [*_MEASURED, *(name for name in measured.columns if name not in (*_MEASURED, "status"))]
+    return pa.table(columns | {name: pa.array(measured.columns[name], pa.float64()) for name in names})
 
 
-def timesteps_table(measured: Measurement) -> pa.Table:
-    """The timesteps table: `run_id`, `t` (1 .. T), `lag`, `log10_dh`, `log10_dh_std`, `zero_share`."""
+def failed_table(runs: Sequence[Run], message: str, kinds: Mapping[str, type]) -> pa.Table:
+    """The runs table of runs that could not be measured."""
+    columns = _parameters(runs, kinds)
+    columns["status"] = pa.array([FAILED] * len(runs))
+    columns["message"] = pa.array([message] * len(runs))
+    return pa.table(columns | {name: pa.nulls(len(runs), pa.float64()) for name in _MEASURED})
+
+
+def timesteps_table(measured: Measurement | None) -> pa.Table:
+    """The timesteps table: `run_id`, `t` (1 .. T), `lag`, `log10_dh`, `log10_dh_std`, `zero_share`; empty, if None."""
+    schema = pa.schema([*_STEPS.items(), *((name, pa.float64()) for name in _NORMS)])
+    if measured is None:
+        return schema.empty_table()
     runs = np.arange(len(measured.runs), dtype=np.int32)
     ids = pa.DictionaryArray.from_arrays(np.repeat(runs, measured.seq_len), [run.run_id for run in measured.runs])
     t = np.concatenate([np.arange(1, length + 1, dtype=np.int32) for length in measured.seq_len])
     steps = measured.steps | {"lag": measured.steps["lag"].astype(np.int32)}
-    return pa.table({"run_id": ids, "t": t, **steps})
+    return pa.table({"run_id": ids, "t": t, **steps}, schema)
 
 
-def in_order(table: pa.Table, runs: Sequence[Run]) -> pa.Table:
-    """The rows of `table` in the order of `runs`, each run's rows in their own order."""
-    rank = {run.run_id: position for position, run in enumerate(runs)}
-    ids = table["run_id"].to_pandas()
-    return table.take(np.argsort(ids.map(rank).to_numpy(np.int64), kind="stable"))
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of the same kind as one; a column that some have not is empty there."""
+    return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+
+
+def rows_of(runs: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How many rows of timesteps each run has."""
+    lengths = runs["seq_len"].to_numpy()
+    return np.where(pc.equal(runs["status"], FAILED).to_numpy(), 0, lengths)
+
+
+def in_order(runs: pa.Table, grid: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """The runs in the order of a grid's keys and values."""
+    ranks = []
+    for name, values in grid.items():
+        if len(values) > 1 and name in runs.column_names:
+            kind = runs.schema.field(name).type
+            ordered = pa.array([str(value) if kind == pa.string() else value for value in values], kind)
+            ranks.append(pc.fill_null(pc.index_in(runs[name], ordered), 0).to_numpy())
+    return runs.take(np.lexsort(ranks[::-1])) if ranks else runs
+
+
+def last_of_each(runs: pa.Table) -> pa.Table:
+    """The runs without those rows that a later one of the same run replaces."""
+    again = runs["run_id"].to_pandas().duplicated(keep="last").to_numpy()
+    return runs.filter(pa.array(~again)) if again.any() else runs
+
+
+def _parameters(runs: Sequence[Run], kinds: Mapping[str, type]) -> dict[str, pa.Array]:
+    columns: dict[str, pa.Array] = {"run_id": pa.array([run.run_id for run in runs])}
+    for name, kind in kinds.items():
+        values = (run.parameters.get(name) for run in runs)
+        columns[name] = pa.array([None if value is None else kind(value) for value in values], ARROW[kind])
+    return columns

@@ -134,6 +134,10 @@ def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np
 class Cell(Protocol):
     """A member of the family `gradscope/cells`: a frozen dataclass of sizes and options, with these methods."""
 
+    def __hash__(self) -> int:
+        """Of the sizes and options."""
+        ...
+
     @property
     def hidden_size(self) -> int:
         """n."""

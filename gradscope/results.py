@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gradscope.errors import InputError, unknown
+from gradscope.records import FAILED
 from gradscope.store import Store
 
 
@@ -43,14 +44,19 @@ class Results:
         """The columns of `runs` that are parameters of the grid."""
         return [key for key in self.manifest["grid"] if key in self.runs]
 
+    @property
+    def failed(self) -> dict[str, int]:
+        """Why runs failed -> how many did for that reason; most frequent first."""
+        own = self.runs.loc[self.runs["status"] == FAILED, "message"].astype(str)
+        return {str(why): int(count) for why, count in own.value_counts().items()}
+
     @cached_property
     def timesteps(self) -> pd.DataFrame:
         """Gradient norms at each time step of the chosen runs, in the runs' order."""
-        table = self._store.timesteps(self.runs["shard"].unique(), None if self.whole else self.runs["run_id"])
+        table = self._store.timesteps(self.runs)
         rank = pd.Series(np.arange(len(self.runs)), index=self.runs["run_id"].astype(str))
         frame = table.to_pandas()
         frame["run_id"] = frame["run_id"].cat.set_categories(rank.index)
-        frame = frame[frame["run_id"].notna()]
         return frame.sort_values(["run_id", "t"], kind="stable", ignore_index=True)
 
     def select(self, **values: Any) -> Results:
@@ -90,8 +96,7 @@ def load(folder: str | Path) -> Results:
     `gs.load("reports/spectral-radius").runs`
     """
     store = Store(Path(folder))
-    store.manifest()
-    runs = store.runs().to_pandas() if store.done() else pd.DataFrame()
+    runs = store.runs().to_pandas()
     if runs.empty:
         raise InputError("none of the sweep's runs is finished", where=str(folder), hint="run the sweep again")
     texts = [

@@ -5,31 +5,48 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
-from threading import Event
 from typing import Any, NamedTuple
 
-from threadpoolctl import threadpool_limits
-
-from gradscope import plan, store
-from gradscope.engine import Measurement, measure, release
-from gradscope.errors import GradscopeError, InputError
+from gradscope.errors import InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
+from gradscope.intent import Intent, Outlook, check_room, intent, machine_memory, outlook
+from gradscope.plan import Shard
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 from gradscope.spectral import unit_draw
+from gradscope.speed import Speed
+from gradscope.workers import Crew, Measured, crew_of, measure_all
+from gradscope.writer import Writer, writing
 
-AHEAD = 64  # batches handed to a caller's executor before they are waited for: enough for many workers
-Progress = Callable[[int, int], None]  # (runs done, runs in all)
+
+class Progress(NamedTuple):
+    """How far a sweep has come.
+
+    Attributes
+    ----------
+    done, total : runs.
+    failed : runs that failed in this call.
+    rate : runs a second in this call.
+    left : seconds; None until something can be said.
+    now : parameters of what was measured last.
+    """
+
+    done: int
+    total: int
+    failed: int = 0
+    rate: float = 0.0
+    left: float | None = None
+    now: str = ""
+
+
+class InterruptedSweep(KeyboardInterrupt):
+    """Ctrl-C during a sweep; says what is saved."""
 
 
 def sweep(
@@ -37,10 +54,11 @@ def sweep(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     jobs: int | None = None,
-    executor: Executor | None = None,
-    progress: Progress | None = None,
+    executor: Executor | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
     command: str = "",
     max_memory: float | None = None,
+    retry_failed: bool = False,
 ) -> Results:
     """Run a sweep and return its results. What is already in the folder is not run again.
 
@@ -50,177 +68,181 @@ def sweep(
     out : the folder for the results; `reports/NAME` if not given.
     overrides : key -> value, list or range, on top of the experiment's.
     jobs : worker processes, each with one BLAS thread; the number of cores if not given. With 1, no process is started.
-    executor : any `concurrent.futures.Executor` to use instead of own processes.
-    progress : called with the number of runs done and of all runs, after each batch.
+    executor : any `concurrent.futures.Executor` to use instead of own processes, or the address of a Dask scheduler,
+        tcp://HOST:PORT.
+    progress : called with a `Progress` at the start and whenever some runs are done.
     command : how the sweep was started, for the report.
     max_memory : bytes that the measurements of all workers may take together; four fifths of the machine's memory if
-        not given. Batches are cut smaller, and fewer workers started, as far as it takes.
+        not given. Blocks are cut smaller, and fewer workers started, as far as it takes.
+    retry_failed : measure runs again that failed before.
 
     Raises
     ------
-    InputError : anything in the experiment that cannot be, a folder that cannot be used, or a single network that takes
-        more memory than there may be.
+    InputError : anything in the experiment that cannot be, a folder that cannot be used or is being written by another
+        sweep, too little room on the disk, or a single network that takes more memory than there may be.
+    GradscopeError : the sweep could not go on; what is finished is saved.
+    KeyboardInterrupt : Ctrl-C; what is finished is saved.
 
     Notes
     -----
+    A run that cannot be measured is a row of the tables, with `status` "failed" and a `message`; the others go on.
     The tables do not depend on the number of workers, on the order in which they finish, or on interruptions.
 
     Examples
     --------
     `gs.sweep("spectral-radius", out="reports/small", overrides={"seeds": 2, "seq_len": 50}, jobs=2)`
     """
+    resolved = read(experiment, overrides)
+    folder, jobs, limit = _checked(resolved, out, jobs, max_memory)
+    meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
+    with writing(folder) as writer:
+        if writer.store.survey() != meant.survey:  # another sweep was here meanwhile
+            meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
+        if not meant.settled:
+            unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
+            manifest = _manifest(meant, command)
+            _make_ready(meant, writer, manifest)
+            watch = _Watch(meant, writer, progress)
+            fitting = int(limit // max((shard.memory for shard in meant.todo), default=1))
+            try:
+                with crew_of(executor, jobs, min(len(meant.todo), fitting)) as crew:
+                    for shard, measured in measure_all(crew, meant.todo, resolved.kinds):
+                        writer.append(shard, measured.content)
+                        watch.saw(shard, measured, crew)
+            except KeyboardInterrupt:
+                raise InterruptedSweep(watch.interrupted()) from None
+            writer.finish(manifest | {"finished": _now()})
+            writer.log(f"finished: {len(resolved):,} runs, {watch.failed:,} failed in this call")
+    return load(folder)
+
+
+def preview(
+    experiment: str | Path = "spectral-radius",
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    max_memory: float | None = None,
+    retry_failed: bool = False,
+) -> tuple[Intent, Outlook]:
+    """What `sweep` with these arguments would do, and what that would take. Nothing is run, but samples for a second.
+
+    Examples
+    --------
+    `preview("spectral-radius", overrides={"seeds": 50})[1].seconds`
+    """
+    resolved = read(experiment, overrides)
+    folder, jobs, limit = _checked(resolved, out, jobs, max_memory)
+    meant = intent(resolved, folder, limit, retry_failed=retry_failed)
+    return meant, outlook(meant, folder, jobs, limit)
+
+
+def _checked(
+    resolved: Sweep, out: str | Path | None, jobs: int | None, max_memory: float | None
+) -> tuple[Path, int, float]:
+    """The folder, the number of processes and the bytes that there may be."""
     if jobs is not None and jobs < 1:
         raise InputError(f"{jobs}", where="jobs", allowed="a whole number >= 1")
-    resolved = read(experiment, overrides)
-    runs = resolved.runs
-    limit = 0.8 * _machine_memory() if max_memory is None else max_memory
-    if limit <= 0:
+    if max_memory is not None and max_memory <= 0:
         raise InputError(f"{max_memory}", where="max_memory", allowed="a number of bytes > 0")
-    cut = plan.batches(runs, max_memory=limit)
-    folder = store.create(Path(out or Path("reports") / resolved.name), resolved.name, {run.run_id for run in runs})
-    finished = folder.done()
-    todo = plan.batches(runs, finished, limit) if finished else cut
-    if todo or not folder.is_finished(resolved.hash):
-        unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
-        manifest = _manifest(resolved, command)
-        folder.write_manifest(manifest | {"finished": None})
-        done = len(runs) - sum(len(batch.runs) for batch in todo)
-        fitting = int(limit // max((batch.memory for batch in todo), default=1))
-        with _workers(executor, jobs or os.cpu_count() or 1, min(len(todo), fitting)) as workers:
-            for batch, measured in _measure_all(workers, todo):
-                folder.append(batch.key, measured, resolved.kinds)
-                done += len(batch.runs)
-                if progress:
-                    progress(done, len(runs))
-        folder.finish(runs)
-        folder.write_manifest(manifest | {"finished": _now()})
-    return load(folder.folder)
+    limit = 0.8 * machine_memory() if max_memory is None else max_memory
+    return Path(out or Path("reports") / resolved.name), jobs or os.cpu_count() or 1, limit
 
 
-class _Workers(NamedTuple):
-    """An executor, how many batches to hand out before they are waited for, threads of each, and whether to stop."""
-
-    executor: Executor
-    ahead: int
-    threads: int
-    stop: Event
-
-
-def _measure_all(workers: _Workers, batches: Sequence[plan.Batch]) -> Iterator[tuple[plan.Batch, Measurement]]:
-    """Measure batches on the workers, a few ahead of what is taken, and yield them as they finish."""
-    waiting = iter(batches)
-    running: dict[Future[Measurement], plan.Batch] = {}
-    try:
-        while not workers.stop.is_set():
-            while len(running) < workers.ahead and (batch := next(waiting, None)):
-                running[workers.executor.submit(measure_alone, batch.runs, workers.threads)] = batch
-            if not running:
-                return
-            finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield running.pop(future), future.result()
-    except BrokenProcessPool:
-        raise GradscopeError(
-            "a worker process died; what is finished is saved, and the same call goes on from there. A script must "
-            'call gradscope.sweep under `if __name__ == "__main__":`, or with jobs=1'
-        ) from None
-    finally:
-        for future in running:
-            future.cancel()
+def _startable(meant: Intent, folder: Path) -> Intent:
+    """The intent, if it can be carried out; else its InputError."""
+    if meant.refused:
+        raise meant.refused
+    check_room(meant, folder)
+    return meant
 
 
-def measure_alone(runs: Sequence[Any], threads: int) -> Measurement:
-    """Measure a batch on one BLAS thread: the matrices are too small for more, and results must not depend on it."""
-    with threadpool_limits(1):
-        return measure(runs, threads)
+def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any]) -> None:
+    """Put out of the way what cannot be used, and write down what is going to be done."""
+    if meant.start_over:
+        writer.log(f"{meant.start_over}: what was measured before is in {writer.start_over()}")
+    for problem in meant.survey.problems:
+        writer.log(f"set aside: {problem}")
+    writer.set_aside(meant.survey.problems)
+    writer.write_manifest(manifest)
+    writer.write_plan(meant.planned)
+    writer.begin(meant.planned, meant.survey)
+    reasons = ", ".join(f"{count:,} {why}" for why, count in meant.reasons.items())
+    writer.log(f"begun: {meant.done:,} of {len(meant.sweep):,} runs done, to do: {reasons or 'nothing'}")
 
 
-class _Inline(Executor):
-    """Runs each call where it is submitted: one job needs no process of its own."""
+class _Watch:
+    """Keeps count of what is done, for whoever wants to know and for the log."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed on by the future, as by any executor
-            future.set_exception(error)
-        return future
+    def __init__(self, meant: Intent, writer: Writer, progress: Callable[[Progress], None] | None):
+        self._meant, self._writer, self._progress = meant, writer, progress
+        self._begun, self._speed = time.monotonic(), Speed()
+        self._left = {shard.key: shard for shard in meant.todo}
+        self._worked, self._ran = 0.0, 0
+        self.failed = 0
+        self._tell(Progress(meant.done, len(meant.sweep)))
 
+    def saw(self, shard: Shard, measured: Measured, crew: Crew) -> None:
+        """Take in a shard that is done."""
+        del self._left[shard.key]
+        self._speed.learn_of(shard.blocks, measured.seconds)
+        self._worked += measured.seconds
+        self._ran += len(shard)
+        self.failed += measured.failed
+        elapsed = time.monotonic() - self._begun
+        workers = crew.workers or max(1.0, self._worked / elapsed)
+        ahead = sum(self._speed.seconds(one.blocks) for one in self._left.values())
+        under_way = min(ahead, max(0.0, elapsed * workers - self._worked))  # of shards that are being measured
+        done, now = self._meant.done + self._ran, _words(shard, self._meant.sweep)
+        failed = f", {measured.failed:,} FAILED" if measured.failed else ""
+        self._writer.log(
+            f"{done:,} runs done; {shard.key}: {len(shard):,} runs in {measured.seconds:.2f} s{failed}; {now}"
+        )
+        left = (ahead - under_way) / workers
+        self._tell(Progress(done, len(self._meant.sweep), self.failed, self._ran / elapsed, left, now))
 
-@contextmanager
-def _workers(executor: Executor | None, jobs: int, most: int) -> Iterator[_Workers]:
-    """The caller's executor, this process for one job, or processes of our own, at `most` so many."""
-    asked, jobs = jobs, max(1, min(jobs, most))
-    threads = asked // jobs  # what fewer batches than cores leave to each
-    if executor:
-        with _interrupt_deferred() as stop:
-            yield _Workers(executor, AHEAD, 1, stop)
-    elif jobs <= 1:
-        try:
-            yield _Workers(_Inline(), 1, threads, Event())
-        finally:
-            release()
-    else:
-        # Spawned, not forked: a fork copies whatever threads hold at that moment.
-        processes = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-        with _interrupt_deferred() as stop, processes:
-            _start(processes, jobs)
-            yield _Workers(processes, jobs + 1, threads, stop)
+    def interrupted(self) -> str:
+        """Note that the sweep was interrupted, and say what is saved."""
+        done = f"{self._meant.done + self._ran:,} of {len(self._meant.sweep):,} runs"
+        self._writer.log(f"interrupted: {done} done")
+        folder = self._writer.folder
+        look = f"; gradscope report {folder} shows what is there" if self._meant.done + self._ran else ""
+        return f"interrupted; {done} are saved in {folder}; the same command goes on from here{look}"
 
-
-def _start(processes: ProcessPoolExecutor, jobs: int) -> None:
-    """Start the processes, one for each call, while Ctrl-C is ignored, which they inherit: it is the driver's affair.
-
-    It is ignored by the driver too for these few hundredths of a second.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone may say so
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        for _ in range(jobs):
-            processes.submit(int)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def _tell(self, progress: Progress) -> None:
+        if self._progress:
+            self._progress(progress)
 
 
-@contextmanager
-def _interrupt_deferred() -> Iterator[Event]:
-    """Within the block Ctrl-C sets an event, and is raised at its end: executors break if it is raised anywhere."""
-    stop = Event()
-    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
-        yield stop
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if stop.is_set():
-        raise KeyboardInterrupt
+def _words(shard: Shard, sweep: Sweep) -> str:
+    """The parameters of a shard, as far as they differ within the sweep and not within the shard."""
+    first = shard.blocks[0]
+    points = {**first.common, "seed": None, "spectral_radius": None}
+    words = [
+        f"{key} {points[key]}" for key, values in sweep.grid.items() if len(values) > 1 and points.get(key) is not None
+    ]
+    for key in ("spectral_radius", "seed"):
+        values = sorted({getattr(network, key) for network in first.networks})
+        if len(sweep.grid[key]) > 1:
+            words.append(f"{key} {values[0]:g}" + (f" to {values[-1]:g}" if len(values) > 1 else ""))
+    return ", ".join(words)
 
 
-def _manifest(resolved: Sweep, command: str) -> dict[str, Any]:
+def _manifest(meant: Intent, command: str) -> dict[str, Any]:
+    resolved, before = meant.sweep, meant.survey.manifest or {}
     packages = ("gradscope", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
     return {
         "name": resolved.name,
         "hash": resolved.hash,
-        "runs": len(resolved.runs),
+        "runs": len(resolved),
         "grid": {key: list(values) for key, values in resolved.grid.items()},
         "data": resolved.data,
         "command": command,
-        "started": _now(),
+        "started": before.get("started") or _now(),
+        "finished": None,
         "versions": {name: version(name) for name in packages}
         | {"numerics": NUMERICS_VERSION, "python": platform.python_version()},
         "platform": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
-
-
-def _machine_memory() -> float:
-    """Bytes of the machine's memory; infinity where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
 
 
 def _now() -> str:

@@ -1,4 +1,7 @@
-"""A run: one point of a sweep's grid, identified by the hash of its parameters."""
+"""A run: one point of a sweep's grid, identified by the hash of its parameters; and blocks of them.
+
+A block is a product, so that a hundred million runs can be planned, sent about and written down without being listed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradscope import cells, plugins, tasks
 from gradscope.recurrence import Cell
@@ -37,8 +40,7 @@ class Run:
 
         Where `data`, the hash of a file, is among them, the file's path does not count.
         """
-        names = self.parameters.keys() - ({"file"} if "data" in self.parameters else set())
-        return digest([NUMERICS_VERSION, {name: self.parameters[name] for name in names}])
+        return digest([NUMERICS_VERSION, _what_counts(self.parameters)])
 
     def task(self) -> Task:
         """The run's task, with its options."""
@@ -55,6 +57,85 @@ class Run:
     def _options(self, plugin: type) -> dict[str, Any]:
         names = (field.name for field in dataclasses.fields(plugin))
         return {name: self[name] for name in names if name in self.parameters}
+
+
+class Network(NamedTuple):
+    """What tells a network from others of its block."""
+
+    spectral_radius: float
+    seed: int
+
+
+class Setting(NamedTuple):
+    """What is asked of a network."""
+
+    seq_len: int
+    truncation: str
+    loss_steps: str
+    reduction: str
+
+
+SHARED = Network._fields + Setting._fields  # runs of one block are alike in everything else
+
+
+@dataclass(frozen=True)
+class Block:
+    """All of these networks in all of these settings; `common` holds the parameters in which they are alike."""
+
+    common: Mapping[str, Any]
+    networks: tuple[Network, ...]
+    settings: tuple[Setting, ...]
+
+    def __len__(self) -> int:
+        return len(self.networks) * len(self.settings)
+
+    @property
+    def first(self) -> Run:
+        """One of the runs, for what they have in common."""
+        return Run({**self.common, **self.networks[0]._asdict(), **self.settings[0]._asdict()})
+
+    @property
+    def steps(self) -> int:
+        """Time steps of all runs together."""
+        return len(self.networks) * sum(setting.seq_len for setting in self.settings)
+
+    @cached_property
+    def kind(self) -> str:
+        """16 hexadecimal digits of what the runs have in common, and of the version of the numerics."""
+        return digest([NUMERICS_VERSION, _what_counts(self.common)])
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that name these runs in this company."""
+        return digest([self.kind, self.networks, self.settings])
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs, in the order of radius, setting and seed."""
+        by_radius: dict[float, list[Network]] = {}
+        for network in self.networks:
+            by_radius.setdefault(network.spectral_radius, []).append(network)
+        return tuple(
+            Run({**self.common, **network._asdict(), **setting._asdict()})
+            for networks in by_radius.values()
+            for setting in self.settings
+            for network in networks
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The block as lists and dictionaries, for JSON."""
+        return {"common": dict(self.common), "networks": self.networks, "settings": self.settings}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Block:
+        """The block that `plain` was made from."""
+        networks = tuple(Network(*network) for network in plain["networks"])
+        return cls(dict(plain["common"]), networks, tuple(Setting(*setting) for setting in plain["settings"]))
+
+
+def _what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without a file's path, where `data`, the hash of its content, is among them."""
+    return {name: value for name, value in parameters.items() if name != "file" or "data" not in parameters}
 
 
 def digest(content: Any) -> str:

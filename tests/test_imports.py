@@ -24,11 +24,11 @@ cell = gs.cell("elman", hidden_size=4, input_size=2, output_size=1)
 params = cell.init(seed=0, spectral_radius=1.0)
 g = gs.backprop(cell, params, np.ones((5, 3, 2)), np.zeros((5, 3, 1)), truncation="fixed:2")
 assert np.isfinite(g.log10_dh[-1]).all()
-run = runs.Run(dict(cell="elman", activation="tanh", ensemble="gaussian", hidden_size=4, spectral_radius=1.0, seq_len=5,
-    truncation="full", task="noise", input_scale=0.1, loss="mse", loss_steps="last", reduction="mean", batch_size=2,
-    dtype="float64", input_size=2, output_size=1, seed=0))
-(batch,) = plan.batches([run])
-measured = engine.measure(batch.runs)
+common = dict(cell="elman", activation="tanh", ensemble="gaussian", hidden_size=4, task="noise", input_scale=0.1,
+    loss="mse", batch_size=2, dtype="float64", input_size=2, output_size=1)
+block = runs.Block(common, (runs.Network(1.0, 0),), (runs.Setting(5, "full", "last", "mean"),))
+(shard,) = plan.shards([block])
+measured = engine.measure(shard.blocks[0].runs)
 assert list(measured.columns["status"]) == ["ok"]
 """
 

@@ -12,17 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from gradscope import runs
 from gradscope.bench.limits import products_per_second
 from gradscope.bench.workload import GRADIENTS, Answer, Case, Network, Workload
 from gradscope.engine import Measurement, measure
 from gradscope.grid import resolve
-from gradscope.plan import batches
+from gradscope.plan import shards
 from gradscope.scaled import Floats
 
 OURS = "gradscope"
@@ -111,7 +113,7 @@ def _process(start: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoo
 def _disagreement(workload: Workload, team: Sequence[ProcessPoolExecutor]) -> float:
     """How far a contender's answer for the first network of its first process is from gradscope's."""
     key, answers = team[0].submit(_first).result()
-    return disagreement(measure(_runs(workload, [key])), answers, workload.dtype)
+    return disagreement(measure(_block(workload, [key]).runs), answers, workload.dtype)
 
 
 def disagreement(found: Measurement, answers: Mapping[Case, Answer], dtype: str) -> float:
@@ -150,12 +152,9 @@ def _numbers(answer: Answer) -> Floats:
     return np.concatenate([norms.mean(axis=1), gradients, [answer.relative_error, answer.cosine]])
 
 
-def _runs(workload: Workload, keys: Sequence[Key]) -> list[Any]:
-    grid = workload.grid() | {
-        "seeds": sorted({seed for seed, _ in keys}),
-        "spectral_radius": sorted({r for _, r in keys}),
-    }
-    return [run for run in resolve(workload.name, grid).runs if (run["seed"], run["spectral_radius"]) in keys]
+def _block(workload: Workload, keys: Sequence[Key]) -> runs.Block:
+    (block,) = resolve(workload.name, workload.grid()).blocks
+    return replace(block, networks=tuple(runs.Network(radius, seed) for seed, radius in keys))
 
 
 # --- in the processes -------------------------------------------------------------------------------------------------
@@ -178,7 +177,7 @@ def _get_ready(cores: list[int], entry: Entry, workload: Workload, keys: list[Ke
     _ready["key"] = keys[0]
     if entry.name == OURS:
         _ready["limits"] = threadpool_limits(1)  # its threads are its own
-        cut = [batch.runs for batch in batches(_runs(workload, keys))]
+        cut = [block.runs for shard in shards([_block(workload, keys)]) for block in shard.blocks]
         _ready["run"] = lambda: [measure(runs, threads=len(cores)) for runs in cut]
         return
     networks = [workload.network(*key) for key in keys]

@@ -61,7 +61,7 @@ class Workload:
 
     def network(self, seed: int, radius: float) -> Network:
         """One of the networks, the same as a sweep over `grid` draws."""
-        (run, *_) = resolve(self.name, self.grid() | {"seeds": [seed], "spectral_radius": radius}).runs
+        run = resolve(self.name, self.grid() | {"seeds": [seed], "spectral_radius": radius}).blocks[0].first
         task = run.task()
         params = run.cell().init(seed, radius, run["ensemble"], run["input_scale"], task.input_power)
         x, y = task.draw(seed, self.longest, self.batch_size, run["loss"])

@@ -344,7 +344,7 @@ class TestFolderToRead:
 
     def test_broken_table(self, refused, tiny_sweep, name):
         (tiny_sweep / "runs.parquet").write_bytes(b"PAR1 no more")
-        assert_says(refused(name, "out"), r"runs\.parquet: cannot be read")
+        assert_says(refused(name, "out"), r"runs\.parquet: damaged: its checksum differs")
 
 
 @pytest.mark.usefixtures("tiny_sweep")

@@ -56,7 +56,7 @@ def test_the_fastest_product_is_the_one_of_most_operations_a_second(monkeypatch)
 
 def test_what_contenders_are_given_is_what_the_sweep_draws():
     (answers,) = naive_numpy.prepare(TINY, 1)([TINY.network(1, 0.9)])
-    runs = race._runs(TINY, [(1, 0.9)])
+    runs = race._block(TINY, [(1, 0.9)]).runs
     assert {Case(run["seq_len"], run["loss_steps"], run["truncation"]) for run in runs} == set(CASES)
     assert race.disagreement(measure(runs), answers, "float64") < 1e-10
 
@@ -68,7 +68,7 @@ def test_a_contender_with_other_numbers_is_found(wrong):
     answer = answers[case]
     changed = {name: 1.001 * value for name, value in answer.gradients.items()} if wrong == "gradients" else None
     answers[case] = answer._replace(**{wrong: changed or 1.001 * getattr(answer, wrong)})
-    assert race.disagreement(measure(race._runs(TINY, [(0, 0.5)])), answers, "float64") > 1e-4
+    assert race.disagreement(measure(race._block(TINY, [(0, 0.5)]).runs), answers, "float64") > 1e-4
 
 
 @pytest.fixture

@@ -179,8 +179,9 @@ def test_runs_that_overflow_are_counted(tmp_path):
 
 
 def test_an_unfinished_sweep_is_said_to_be_one(tmp_path):
-    def stop(done, total):
-        raise KeyboardInterrupt
+    def stop(state):
+        if state.done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, jobs=1, progress=stop)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from small_sweep import SMALL
 
 import gradscope as gs
 
 RUNS = [
     *("run_id", "cell", "activation", "ensemble", "hidden_size", "spectral_radius", "seq_len", "truncation", "task"),
     *("input_scale", "loss", "loss_steps", "reduction", "batch_size", "dtype", "input_size", "output_size", "seed"),
-    *("spectral_radius_realised", "spectral_norm", "status", "loss_value", "relative_error", "cosine", "shard"),
+    *("spectral_radius_realised", "spectral_norm", "status", "loss_value", "relative_error", "cosine"),
+    *("message", "shard", "shard_row"),
     *("log10_grad_W_xh", "log10_grad_W_hh", "log10_grad_b_h", "log10_grad_W_hy", "log10_grad_b_y", "log10_grad"),
 ]
 
@@ -70,5 +72,15 @@ def test_loading_a_folder_without_a_sweep_says_so(tmp_path):
     with pytest.raises(gs.InputError, match=r"manifest\.json: cannot be read"):
         gs.load(tmp_path)
     (tmp_path / "manifest.json").write_text('{"name": "a", "hash": "b", "grid": {}}')
-    with pytest.raises(gs.InputError, match="none of the sweep's runs is finished"):
+    with pytest.raises(gs.InputError, match="holds no sweep of this gradscope, but the manifest"):
         gs.load(tmp_path)
+
+
+def test_loading_a_sweep_of_which_nothing_is_done_says_so(tmp_path):
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gs.sweep(out=tmp_path / "out", overrides=SMALL, jobs=1, progress=stop)
+    with pytest.raises(gs.InputError, match="none of the sweep's runs is finished"):
+        gs.load(tmp_path / "out")

@@ -17,14 +17,15 @@ import pytest
 from small_sweep import SMALL
 
 import gradscope as gs
-from gradscope import run as driver
+from gradscope import workers
 from gradscope.spectral import unit_draw
-from gradscope.store import Store
+from gradscope.store import Store, files
 
 
 def contents(folder):
-    """Every table's bytes, by name."""
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+    """The bytes of every file of tables, by name."""
+    paths = [folder / "runs.parquet", *files(folder / "timesteps"), *files(folder / "shards")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def sweep(folder, jobs=1, **more):
@@ -44,14 +45,15 @@ def test_any_executor_serves_and_stays_open(small, tmp_path):
     assert contents(tmp_path / "threads") == contents(small.folder)
 
 
-@pytest.mark.parametrize("batches", [0, 1, 7])
-def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, monkeypatch, batches):
-    monkeypatch.setattr("gradscope.plan.STATES_BYTES", 1.0)  # one network a batch: twelve of them
+@pytest.mark.parametrize("blocks", [0, 1, 7])
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, monkeypatch, blocks):
+    monkeypatch.setattr("gradscope.plan.STATES_BYTES", 1.0)  # one network a block, twelve of them: one a shard
+    monkeypatch.setattr("gradscope.plan.PART_ROWS", 400)
     sweep(tmp_path / "whole")
-    measure, measured = driver.measure, []
+    measure, measured = workers.measure, []
 
     def stop(runs, threads):
-        if len(measured) == batches:
+        if len(measured) == blocks:
             raise KeyboardInterrupt
         return go_on(runs, threads)
 
@@ -59,44 +61,34 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
         measured.append([run.run_id for run in runs])
         return measure(runs)
 
-    monkeypatch.setattr(driver, "measure", stop)
+    monkeypatch.setattr(workers, "measure", stop)
     with pytest.raises(KeyboardInterrupt):
         sweep(tmp_path / "out")
-    assert len(measured) == batches
-    monkeypatch.setattr(driver, "measure", go_on)
+    assert len(measured) == blocks
+    monkeypatch.setattr(workers, "measure", go_on)
     sweep(tmp_path / "out")
-    ids = [run_id for batch in measured for run_id in batch]
+    ids = [run_id for block in measured for run_id in block]
     assert len(ids) == len(set(ids)) == len(gs.load(tmp_path / "whole").runs)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
     shutil.copytree(small.folder, tmp_path / "out")
-    monkeypatch.setattr(driver, "measure", lambda runs, threads: pytest.fail("measured again"))
+    monkeypatch.setattr(workers, "measure", lambda runs, threads: pytest.fail("measured again"))
     pd.testing.assert_frame_equal(sweep(tmp_path / "out").runs, small.runs)
-
-
-def test_a_stop_between_merging_and_removing_the_shards_leaves_no_run_twice(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("pathlib.Path.unlink", lambda path, missing_ok=False: None)
-    sweep(tmp_path / "out")
-    monkeypatch.undo()
-    assert list((tmp_path / "out" / "shards").glob("*.parquet"))
-    pd.testing.assert_frame_equal(gs.load(tmp_path / "out").runs, small.runs)
-    sweep(tmp_path / "out")
-    assert not list((tmp_path / "out" / "shards").glob("*.parquet"))
-    assert contents(tmp_path / "out") == contents(small.folder)
 
 
 def test_extending_a_sweep_computes_only_what_is_new(small, tmp_path, monkeypatch):
     shutil.copytree(small.folder, tmp_path / "out")
     measured = []
-    measure = driver.measure
-    monkeypatch.setattr(driver, "measure", lambda runs, threads: measured.extend(runs) or measure(runs))
+    measure = workers.measure
+    monkeypatch.setattr(workers, "measure", lambda runs, threads: measured.extend(runs) or measure(runs))
     extended = sweep(tmp_path / "out", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
+    assert len(measured) == len(extended.runs) - len(small.runs)
     assert {run.run_id for run in measured} == set(extended.runs["run_id"]) - set(small.runs["run_id"])
     assert len(extended.runs) == len(set(extended.runs["run_id"])) == len(small.runs) * 2
     fresh = sweep(tmp_path / "fresh", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
-    shards = {"columns": "shard"}
+    shards = {"columns": ["shard", "shard_row"]}
     pd.testing.assert_frame_equal(extended.runs.drop(**shards), fresh.runs.drop(**shards), rtol=1e-10, atol=1e-12)
     pd.testing.assert_frame_equal(extended.timesteps, fresh.timesteps, rtol=1e-10, atol=1e-12)
 
@@ -125,7 +117,7 @@ def test_a_dead_worker_is_an_error_that_says_what_to_do(tmp_path):
             future.set_exception(BrokenProcessPool())
             return future
 
-    with pytest.raises(gs.GradscopeError, match="a worker process died; what is finished is saved"):
+    with pytest.raises(gs.GradscopeError, match="the executor broke; what is finished is saved"):
         sweep(tmp_path / "out", executor=Dying())
 
 
@@ -141,9 +133,12 @@ def test_the_manifest_says_what_was_run(small):
 
 def test_progress_counts_to_the_end(tmp_path):
     seen = []
-    sweep(tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1][0] == seen[-1][1] == len(gs.load(tmp_path / "out").runs)
-    assert seen == sorted(seen)
+    sweep(tmp_path / "out", progress=seen.append)
+    assert seen[-1].done == seen[-1].total == len(gs.load(tmp_path / "out").runs)
+    assert [state.done for state in seen] == sorted(state.done for state in seen)
+    assert seen[0].done == 0
+    assert seen[-1].left == 0
+    assert all("activation" in state.now and "seed" in state.now for state in seen[1:])
 
 
 def test_jobs_must_be_positive(tmp_path):
@@ -151,51 +146,21 @@ def test_jobs_must_be_positive(tmp_path):
         sweep(tmp_path / "out", jobs=0)
 
 
-def test_a_damaged_table_is_named(small, tmp_path):
-    shutil.copytree(small.folder, tmp_path / "out")
-    (tmp_path / "out" / "runs.parquet").write_bytes(b"PAR1 not a table")
-    with pytest.raises(gs.InputError, match=r"runs\.parquet: cannot be read"):
-        gs.load(tmp_path / "out")
-
-
 def test_no_temporary_file_is_left(small):
-    assert not [path for path in small.folder.rglob("*") if path.name.startswith(".")]
-    assert Store(small.folder).is_finished(small.manifest["hash"])
-
-
-def test_timesteps_left_by_a_stop_before_their_runs_are_never_read(small, tmp_path, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("gradscope.store.runs_table", stop)
-        with pytest.raises(KeyboardInterrupt):
-            sweep(tmp_path / "out")
-    assert list((tmp_path / "out" / "timesteps").glob("*.parquet"))
-    extended = sweep(tmp_path / "out", overrides={"seeds": 3})
-    assert len(extended.timesteps) == extended.runs["seq_len"].sum()
-
-
-@pytest.mark.parametrize("lost", ["timesteps", "runs.parquet"])
-def test_what_was_lost_is_measured_again(small, tmp_path, lost):
-    shutil.copytree(small.folder, tmp_path / "out")
-    if lost == "timesteps":
-        victim = sorted((tmp_path / "out" / "timesteps").glob("*.parquet"))[0]
-        victim.unlink()
-        with pytest.raises(gs.InputError, match=f"{victim.name}: is missing; the same sweep again"):
-            _ = gs.load(tmp_path / "out").timesteps
-    else:
-        (tmp_path / "out" / lost).unlink()
-    again = sweep(tmp_path / "out")
-    pd.testing.assert_frame_equal(again.runs, small.runs)
-    pd.testing.assert_frame_equal(again.timesteps, small.timesteps)
+    assert [path.name for path in small.folder.rglob("*") if path.name.startswith(".")] in ([], [".lock"])
+    assert not Store(small.folder).survey().problems
 
 
 def test_a_stop_before_anything_is_measured_leaves_a_folder_that_goes_on(tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    for place in ("gradscope.plan.batches", "gradscope.run._manifest", "gradscope.run._workers"):
+    for place in (
+        "gradscope.plan.shards",
+        "gradscope.run._manifest",
+        "gradscope.writer.write_json",
+        "gradscope.run.crew_of",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(place, stop)
             with pytest.raises(KeyboardInterrupt):
@@ -234,14 +199,20 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while not list(tmp_path.glob("out/shards/*.parquet")):
+    while not list(files(tmp_path / "out" / "shards")):
         assert started.poll() is None
         time.sleep(0.01)
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the workers too
     said = " ".join(started.communicate(timeout=60)[1].split())
-    assert (started.returncode, said) == (130, "interrupted; the same command goes on from here")
-    done = len(gs.load(tmp_path / "out").runs)
+    results = gs.load(tmp_path / "out")
+    done = len(results.runs)
+    assert started.returncode == 130
+    assert said == (
+        f"interrupted; {done:,} of 672 runs are saved in out; the same command goes on from here; "
+        "gradscope report out shows what is there"
+    )
+    assert len(results.timesteps) == 200 * done
     for folder in ("out", "whole"):
         assert subprocess.run([*command, folder], cwd=tmp_path, check=False).returncode == 0
-    assert 0 < done < len(gs.load(tmp_path / "out").runs)
+    assert 0 < done < len(gs.load(tmp_path / "out").runs) == 672
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

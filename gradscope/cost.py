@@ -1,0 +1,142 @@
+"""What measuring a block takes, predicted from its backward passes before anything runs: memory and time.
+
+Memory is counted. Time is the sum of what has to be done, each kind of work at its own price; the prices are in
+proportion to each other as they were measured once; how fast this machine is, `gradscope.speed` learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from gradscope.bptt import PART_BYTES
+from gradscope.engine import Case, plan_of, with_full
+from gradscope.passes import Pass, Sliding
+from gradscope.recurrence import Cell
+from gradscope.rows import bytes_at_work
+from gradscope.runs import Block, Setting
+
+
+class Memory(NamedTuple):
+    """Bytes that measuring takes of each network: all that is kept, its states alone, and what is worked on."""
+
+    kept: int
+    states: int
+    work: int
+
+    def of(self, networks: int) -> int:
+        """Bytes that so many networks take together."""
+        return networks * self.kept + 2 * int(max(self.work, min(PART_BYTES, networks * self.work)))
+
+
+class Labour(NamedTuple):
+    """What has to be done to measure a block, by kinds of work.
+
+    Attributes
+    ----------
+    blocks : 1, for what is done once.
+    calls : steps of the loops in Python.
+    products : multiplications of matrix products; half of them in float32, as of elements.
+    elements : of states and rows, worked on one by one.
+    seen : norms that are recorded of every example.
+    entries : of weight gradients, added up and compared.
+    runs : rows of the runs table.
+    draws : of recurrent matrices: the cubes of their sizes.
+    """
+
+    blocks: float
+    calls: float
+    products: float
+    elements: float
+    seen: float
+    entries: float
+    runs: float
+    draws: float
+
+
+# Seconds for one of each: non-negative least squares over 382 random blocks, on one core of a server of 2024.
+PRICES = Labour(
+    blocks=3.0e-3,
+    calls=1.8e-5,
+    products=4.4e-11,
+    elements=1.3e-9,
+    seen=7.8e-8,
+    entries=3.2e-9,
+    runs=3.3e-5,
+    draws=3.2e-9,
+)
+
+
+def memory(block: Block) -> Memory:
+    """What measuring networks of a block takes.
+
+    Counted from what the passes keep: states, norms of every row at every step, the weight gradient of every usage and
+    case, the recorded steps. Held against what is measured by a test.
+    """
+    return _memory(block.first.cell(), block.common["batch_size"], block.common["dtype"], block.settings)
+
+
+@lru_cache(maxsize=256)
+def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...]) -> Memory:
+    cases = _cases(settings)
+    plan = plan_of(cases, (0,))[1]
+    item = 4 if dtype == "float32" else 8
+    P, D, T = *_matrix(cell), max(case.seq_len for case in cases)
+    states = (T + 1) * B * P * item
+    matrix = P * (D * item + 8)  # a weight gradient, with its exponents
+    data = T * B * (cell.input_size + 2 * cell.output_size) * (8 + item)
+    rows = sum(len(one.losses) * one.width * B for one in plan)
+    # Squared norms, exponents, log10; and as much again while there are statistics of them.
+    seen = rows * (item + 8 + 8 + 16)
+    sums = (sum(len(one.usages) for one in plan) + len(cases) + 4) * matrix
+    recorded = 80 * sum(setting.seq_len for setting in settings)
+    work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
+    return Memory(states + data + seen + sums + recorded, states, int(work))
+
+
+def seconds(block: Block) -> float:
+    """Predicted time of measuring a block on one core of the machine on which the prices were measured."""
+    ranks: dict[int, int] = {}
+    seeds = tuple(ranks.setdefault(network.seed, len(ranks)) for network in block.networks)
+    common = block.common
+    done = _labour(block.first.cell(), common["batch_size"], common["dtype"], block.settings, seeds)
+    return sum(price * amount for price, amount in zip(PRICES, done, strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _labour(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Labour:
+    cases = _cases(settings)
+    plan = plan_of(cases, tuple(sorted(seeds)))[1]
+    C, T, n = len(seeds), max(case.seq_len for case in cases), cell.hidden_size
+    P, D = _matrix(cell)
+    at_once = max(1, PART_BYTES // sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan))
+    rows = sum(_rows(one) for one in plan)
+    sums = sum((span.hi - span.lo) * len(span.usage) for one in plan for span in one.spans)
+    share = 0.5 if dtype == "float32" else 1.0
+    return Labour(
+        blocks=1,
+        calls=T + max(1, C / at_once) * sum(len(one.losses) for one in plan),
+        products=share * C * B * (T * (P * D + n * cell.output_size) + rows * n * D + sums * P * D),
+        elements=share * C * B * (T + rows + sums) * D,
+        seen=C * B * sum(len(one.losses) * one.width for one in plan),
+        entries=C * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
+        runs=C * len(settings),
+        draws=len(set(seeds)) * n**3,
+    )
+
+
+def _cases(settings: Sequence[Setting]) -> tuple[Case, ...]:
+    return with_full(sorted({Case(one.seq_len, one.loss_steps, one.truncation) for one in settings}))
+
+
+def _matrix(cell: Cell) -> tuple[int, int]:
+    """P and D of the cell's weight gradient."""
+    return cell.hidden_size + cell.input_size + 1, max(units.stop for _, units in cell.blocks().values())
+
+
+def _rows(one: Pass) -> int:
+    """Rows that a pass takes back a step, summed over the steps."""
+    if isinstance(one, Sliding):
+        return sum(end - first for first, end in map(one.rows, range(len(one.losses))))
+    return sum((span.hi - span.lo) * len(span.usage) for span in one.spans)

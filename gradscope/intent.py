@@ -1,0 +1,226 @@
+"""What a sweep is going to do with a folder: which runs, why, and what that will take. Nothing is changed by asking."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from gradscope import plan
+from gradscope.errors import InputError
+from gradscope.grid import Sweep
+from gradscope.plan import Shard, in_bytes
+from gradscope.records import FAILED
+from gradscope.runs import NUMERICS_VERSION, Network, Setting
+from gradscope.speed import calibrated
+from gradscope.store import Store, Survey
+from gradscope.values import in_words
+
+NEW, BEGUN, DAMAGED, FAILED_BEFORE = "new", "planned before, not done yet", "damaged", "failed before"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is to be done.
+
+    Attributes
+    ----------
+    sweep : the sweep as resolved.
+    survey : what was found in its folder.
+    planned : every shard of the sweep; those that are done too.
+    todo : those that are to be measured.
+    reasons : why -> how many runs are to be measured for it.
+    start_over : why nothing of what is there can be used; empty if it can.
+    left_failed : how many runs have failed before, and are left as they are.
+    refused : why the sweep cannot be run in this folder; None if it can.
+    """
+
+    sweep: Sweep
+    survey: Survey
+    planned: tuple[Shard, ...]
+    todo: tuple[Shard, ...]
+    reasons: Mapping[str, int]
+    left_failed: int = 0
+    start_over: str = ""
+    refused: InputError | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to do at all."""
+        manifest = self.survey.manifest
+        finished = manifest and manifest["finished"] and manifest["hash"] == self.sweep.hash
+        return bool(finished and not self.todo and not self.survey.problems)
+
+    @property
+    def done(self) -> int:
+        """How many runs need not be measured."""
+        return len(self.sweep) - sum(map(len, self.todo))
+
+
+def intent(sweep: Sweep, folder: Path, max_memory: float, *, retry_failed: bool = False) -> Intent:
+    """What running `sweep` in `folder` comes to, with blocks that take at most `max_memory` bytes.
+
+    Raises InputError if a single network takes more.
+    """
+    Store(folder).refuse_others()
+    survey = Store(folder).survey()
+    if survey.numerics not in (None, NUMERICS_VERSION):
+        changed = f"numerics version changed, {survey.numerics} to {NUMERICS_VERSION}"
+        survey = replace(survey, parts={}, loose=(), failed={})
+        return _from_nothing(sweep, survey, max_memory, changed, start_over=changed)
+    foreign = {shard.key for shard in plan.strangers(survey.planned, sweep.blocks)}
+    if foreign & survey.done:
+        refused = _refusal(sweep, survey, folder, foreign)
+        return _from_nothing(
+            sweep, survey, max_memory, f"parameters changed: {_changes(sweep, survey)}", refused=refused
+        )
+    planned = [
+        shard
+        for shard in survey.planned
+        if shard.key not in foreign and (shard.key in survey.done or shard.memory <= max_memory)
+    ]
+    if survey.numerics is None:  # no plan can be read
+        fresh = plan.shards(sweep.blocks, (), max_memory)
+        planned = fresh if {shard.key for shard in planned} <= {shard.key for shard in fresh} else planned
+    planned += plan.shards(sweep.blocks, planned, max_memory)
+    retried = _retried(planned, folder, survey) if retry_failed else []
+    before = {shard.key for shard in survey.planned} if survey.numerics is not None else set()
+    todo = [shard for shard in planned if shard.key not in survey.done] + retried
+    reasons: Counter[str] = Counter()
+    for shard in todo:
+        reasons[_reason(shard, survey, before, retried)] += len(shard)
+    left_failed = 0 if retry_failed else len(_failed_ids(folder, survey))
+    return Intent(sweep, survey, (*planned, *retried), tuple(todo), reasons, left_failed)
+
+
+def _from_nothing(sweep: Sweep, survey: Survey, max_memory: float, why: str, **more: Any) -> Intent:
+    planned = tuple(plan.shards(sweep.blocks, (), max_memory))
+    return Intent(sweep, survey, planned, planned, {why: len(sweep)}, **more)
+
+
+def _reason(shard: Shard, survey: Survey, before: set[str], retried: Sequence[Shard]) -> str:
+    if shard in retried:
+        return FAILED_BEFORE
+    if shard.key in survey.lost:
+        return DAMAGED
+    return BEGUN if shard.key in before else NEW
+
+
+def _retried(planned: Sequence[Shard], folder: Path, survey: Survey) -> list[Shard]:
+    """Shards of the runs that have failed, to be measured again."""
+    ids = _failed_ids(folder, survey)
+    failed: dict[str, dict[Network, set[Setting]]] = {}
+    for block in (block for shard in planned if shard.key in survey.failed for block in shard.blocks):
+        for run in block.runs:
+            if run.run_id in ids:
+                network = Network(*(run[name] for name in Network._fields))
+                setting = Setting(*(run[name] for name in Setting._fields))
+                failed.setdefault(block.kind, {}).setdefault(network, set()).add(setting)
+    return plan.again(planned, failed, len(planned))
+
+
+def _failed_ids(folder: Path, survey: Survey) -> set[str]:
+    """The ids of runs that have failed."""
+    if not survey.failed:
+        return set()
+    runs = Store(folder).runs_so_far({})
+    return set(runs.filter(pc.equal(runs["status"], FAILED))["run_id"].to_pylist())
+
+
+def _refusal(sweep: Sweep, survey: Survey, folder: Path, foreign: set[str]) -> InputError:
+    strangers = sum(len(shard) for shard in survey.planned if shard.key in foreign & survey.done)
+    held = survey.manifest or {"name": "unknown", "hash": "its manifest is damaged"}
+    return InputError(
+        f"output folder holds another sweep ({held['name']}, {held['hash']}): up to {strangers:,} of its runs are not "
+        f"in this one ({sweep.name}); changed: {_changes(sweep, survey)}",
+        where=str(folder),
+        hint="choose another folder with -o, or remove this one",
+    )
+
+
+def _changes(sweep: Sweep, survey: Survey) -> str:
+    """In which keys the sweep in the folder differs from this one."""
+    before = survey.manifest["grid"] if survey.manifest else {}
+    keys = [key for key in {**before, **sweep.grid} if list(sweep.grid.get(key, ())) != before.get(key, [])]
+    found = [f"{key} {in_words(before.get(key, []))} → {in_words(sweep.grid.get(key, ()))}" for key in keys]
+    return "; ".join(found) or "the data"
+
+
+# --- what it will take ------------------------------------------------------------------------------------------------
+
+DRIVER_BYTES, WORKER_BYTES = 210e6, 110e6  # that a process takes before it measures: Python and its libraries
+STARTED = 1.2  # seconds in which workers start, and the tables are finished
+ROW_BYTES, RUN_BYTES = 8.5, 330  # of a row of timesteps and of runs, on the disk
+WRITTEN = 1.2e-7  # seconds for a row of timesteps to be written
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What carrying out an intent is predicted to take.
+
+    Attributes
+    ----------
+    seconds : until the tables are written.
+    memory : bytes of all processes together, at their most.
+    disk : bytes that the tables will take beyond what is there.
+    free : bytes that are free where they will be.
+    report : seconds for figures and report, when the tables are there.
+    workers : processes that will measure.
+    """
+
+    seconds: float
+    memory: float
+    disk: float
+    free: float
+    report: float
+    workers: int
+
+
+def outlook(meant: Intent, folder: Path, jobs: int, max_memory: float) -> Outlook:
+    """Predict what carrying out `meant` takes; measures samples of it for less than a second."""
+    blocks = [block for shard in meant.todo for block in shard.blocks]
+    largest = max((shard.memory for shard in meant.todo), default=0)
+    workers = max(1, min(jobs, len(meant.todo), int(max_memory // max(1, largest))))
+    work = calibrated(blocks).seconds(blocks) / workers
+    seconds = work + STARTED + WRITTEN * sum(block.steps for block in blocks) if blocks else 0.0
+    memory = DRIVER_BYTES + (largest if workers == 1 else workers * (WORKER_BYTES + largest))
+    return Outlook(seconds, memory, disk_of(meant), free_at(folder), 0.0, workers)
+
+
+def disk_of(meant: Intent) -> float:
+    """Bytes that the tables of what is to be done will take."""
+    blocks = [block for shard in meant.todo for block in shard.blocks]
+    return sum(ROW_BYTES * block.steps + RUN_BYTES * len(block) for block in blocks)
+
+
+def free_at(folder: Path) -> float:
+    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return float(shutil.disk_usage(place).free)
+
+
+def machine_memory() -> float:
+    """Bytes of the machine's memory; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+def check_room(meant: Intent, folder: Path) -> None:
+    """Raise InputError if the disk has no room for what is to be done."""
+    needed, free = disk_of(meant), free_at(folder)
+    if needed > free:
+        raise InputError(
+            f"the sweep needs about {in_bytes(needed)}, and {in_bytes(free)} are free",
+            where=f"disk of {folder}",
+            hint="make room, or choose another folder with -o",
+        )

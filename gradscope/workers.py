@@ -1,0 +1,321 @@
+"""Shards measured by workers: in this process, in processes of our own, or by any `concurrent.futures.Executor`.
+
+A worker gives back sealed bytes. What goes wrong with a run is a result: a row that says so. A worker that dies takes
+nothing with it but the shards that were being measured, which are measured again, one at a time; one that dies of the
+same shard twice, with nothing else going on, has failed of it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import connection, get_context
+from os import _exit
+from threading import Event
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from gradscope import __version__, sealed
+from gradscope.engine import measure, release
+from gradscope.errors import GradscopeError, InputError
+from gradscope.plan import Shard
+from gradscope.records import failed_table, joined, runs_table, timesteps_table
+from gradscope.runs import NUMERICS_VERSION, Block
+from gradscope.threads import one_blas_thread
+
+AHEAD = 64  # shards handed to a caller's executor before they are waited for: enough for many workers
+DEATHS = 2  # of workers that measured nothing but one shard, until that is what they died of
+VERSIONS = (__version__, NUMERICS_VERSION)
+UNGUARDED = (
+    "worker processes died as they started. A script must call gradscope.sweep under "
+    '`if __name__ == "__main__":`, or with jobs=1'
+)
+Kinds = Mapping[str, type]
+
+
+class Measured(NamedTuple):
+    """A shard's tables, sealed; the seconds that they took a worker; and how many of its runs failed."""
+
+    content: bytes
+    seconds: float
+    failed: int
+
+
+def measure_shard(shard: Shard, kinds: Kinds, threads: int = 1, versions: tuple[str, int] = VERSIONS) -> Measured:
+    """Measure a shard, on one BLAS thread; large numbers of examples on so many threads.
+
+    `versions` are those of the caller, which a worker elsewhere must have too; GradscopeError if it has not.
+    """
+    if versions != VERSIONS:
+        (there, _), (here, _) = versions, VERSIONS
+        raise GradscopeError(f"a worker has gradscope {here}, the sweep is of {there}: install the same on both")
+    began = time.perf_counter()
+    with one_blas_thread():
+        tables = [found for block in shard.blocks for found in _tables(block, kinds, threads)]
+    return _sealed(shard, tables, began)
+
+
+def lost_shard(shard: Shard, kinds: Kinds, message: str) -> Measured:
+    """A shard of which no run could be measured."""
+    began = time.perf_counter()
+    return _sealed(shard, [_failed(block, message, kinds) for block in shard.blocks], began)
+
+
+def _tables(block: Block, kinds: Kinds, threads: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The tables of a block's runs and timesteps. If it fails, those of its halves: what does not fail is measured."""
+    try:
+        measured = measure(block.runs, threads)
+    except Exception as error:
+        release()  # there may not be enough memory
+        halves = _halves(block)
+        if not halves:
+            said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            yield _failed(block, " ".join(said.split()), kinds)
+        for half in halves:
+            yield from _tables(half, kinds, threads)
+    else:
+        yield runs_table(measured, kinds), timesteps_table(measured)
+
+
+def _halves(block: Block) -> list[Block]:
+    """Half of the networks each, or half of the settings of a single network; nothing for a single run."""
+    for name in ("networks", "settings"):
+        members = getattr(block, name)
+        if len(members) > 1:
+            middle = len(members) // 2
+            return [replace(block, **{name: members[:middle]}), replace(block, **{name: members[middle:]})]
+    return []
+
+
+def _failed(block: Block, message: str, kinds: Kinds) -> tuple[pa.Table, pa.Table]:
+    return failed_table(block.runs, message, kinds), timesteps_table(None)
+
+
+def _sealed(shard: Shard, tables: Sequence[tuple[pa.Table, pa.Table]], began: float) -> Measured:
+    runs, steps = (joined(parts) for parts in zip(*tables, strict=True))
+    failed = runs["message"].length() - runs["message"].null_count
+    content = sealed.seal({"shards": [shard.plain()], "failed": {shard.key: failed} if failed else {}}, [runs, steps])
+    return Measured(content, time.perf_counter() - began, failed)
+
+
+# --- who measures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Crew:
+    """An executor; its workers (0: unknown); how many shards it is handed before they are waited for; threads of each.
+
+    `stop` says whether to stop. `renew` puts another executor in the place of a broken one, or raises GradscopeError.
+    """
+
+    executor: Executor
+    workers: int
+    ahead: int
+    threads: int
+    stop: Event
+    renew: Callable[[], Executor]
+
+
+def measure_all(crew: Crew, shards: Sequence[Shard], kinds: Kinds) -> Iterator[tuple[Shard, Measured]]:
+    """Measure shards, and yield them as they finish.
+
+    Raises GradscopeError if the executor cannot go on; what was yielded stays good.
+    """
+    waiting, suspects = deque(shards), deque[Shard]()
+    deaths: Counter[str] = Counter()
+    running: dict[Future[Measured], Shard] = {}
+    try:
+        while (waiting or suspects or running) and not crew.stop.is_set():
+            # A suspect is measured while nothing else is, so that it is known who is to blame.
+            while len(running) < (1 if suspects else crew.ahead) and (suspects or waiting):
+                shard = (suspects or waiting).popleft()
+                running[crew.executor.submit(measure_shard, shard, kinds, crew.threads)] = shard
+            finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            died = []
+            for future in finished:
+                shard = running.pop(future)
+                try:
+                    measured = future.result()
+                except BrokenExecutor:
+                    died.append(shard)
+                except Exception as error:
+                    if type(error).__name__ != "KilledWorker":  # Dask's, of a task of which workers die again and again
+                        raise _gave_up(error) from error
+                    yield shard, lost_shard(shard, kinds, "workers died while they measured it")
+                else:
+                    yield shard, measured
+            if died and not crew.stop.is_set():
+                died += running.values()
+                running.clear()
+                crew.executor = crew.renew()
+                deaths.update([died[0].key] if len(died) == 1 else [])
+                if deaths[died[0].key] >= DEATHS:
+                    reason = "its worker process died, twice: killed, or out of memory"
+                    yield died[0], lost_shard(died.pop(0), kinds, reason)
+                suspects.extendleft(reversed(died))
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _gave_up(error: Exception) -> GradscopeError:
+    if isinstance(error, GradscopeError):
+        return error
+    said = f"the executor failed ({type(error).__name__}: {error})"
+    return GradscopeError(f"{said}; what is finished is saved, and the same call goes on from there")
+
+
+class _Inline(Executor):
+    """Runs each call where it is submitted: one job needs no process of its own."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # handed on by the future, as by any executor
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def crew_of(executor: Executor | str | None, jobs: int, most: int) -> Iterator[Crew]:
+    """Who measures: the caller's executor, a cluster at an address, this process for one job, or processes of our own.
+
+    No more than `most` processes are started. Ctrl-C ends the block with KeyboardInterrupt, soon.
+    """
+    processes = max(1, min(jobs, most))
+    threads = jobs // processes  # what fewer shards than cores leave to each
+    if isinstance(executor, str):
+        with _cluster(executor) as (cluster, cores), _interrupt_deferred() as stop:
+            yield Crew(cluster, cores, 2 * cores + 2, 1, stop, _cannot_renew)
+    elif executor:
+        with _interrupt_deferred() as stop:
+            yield Crew(executor, 0, AHEAD, 1, stop, _cannot_renew)
+    elif processes == 1:
+        try:
+            yield Crew(_Inline(), 1, 1, threads, Event(), _cannot_renew)
+        finally:
+            release()
+    else:
+        with _interrupt_deferred() as stop, _Processes(processes, stop) as own:
+            yield Crew(own.start(), processes, processes + 1, threads, stop, own.start)
+
+
+def _cannot_renew() -> Executor:
+    raise GradscopeError("the executor broke; what is finished is saved, and the same call goes on from there")
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The executor of a Dask cluster, and the number of its threads."""
+    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://")):
+        raise InputError(f"{address!r}", where="executor", allowed="tcp://HOST:PORT, the address of a Dask scheduler")
+    try:
+        from distributed import Client
+    except ImportError:
+        hint = "pip install 'gradscope[cluster]'"
+        raise InputError("a cluster needs Dask", where="executor", hint=hint) from None
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error})", where="executor") from None
+    with client:
+        cores = sum(client.nthreads().values())
+        if not cores:
+            raise InputError(f"the Dask cluster at {address} has no workers", where="executor", hint="start some")
+        yield client.get_executor(), cores
+
+
+class _Processes:
+    """Worker processes of our own, started anew as often as they break, and gone at the end of the block.
+
+    Each holds the reading end of a pipe. When its writing end is closed, or this process is gone, the worker goes.
+    """
+
+    def __init__(self, number: int, stop: Event):
+        self._number, self._stop = number, stop
+        self._executor: ProcessPoolExecutor | None = None
+        self._first: list[Future[int]] = []
+        self._leash: connection.Connection | None = None
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        if self._stop.is_set() or failed[0]:
+            self._let_go()
+        self._end()
+
+    def start(self) -> Executor:
+        """Start processes; GradscopeError if those that were started before never did anything."""
+        if self._executor:
+            if not any(future.done() and not future.exception() for future in self._first):
+                raise GradscopeError(UNGUARDED)
+            self._let_go()
+            self._end()
+        context = get_context("spawn")  # not forked: a fork copies whatever threads hold at that moment
+        held, self._leash = context.Pipe(duplex=False)
+        self._executor = ProcessPoolExecutor(self._number, context, _on_a_leash, (held,))
+        with _interrupt_ignored():  # which they inherit: it is the driver's affair
+            self._first = [self._executor.submit(int) for _ in range(self._number)]  # starts one process each
+        self._held = held
+        return self._executor
+
+    def _let_go(self) -> None:
+        if self._leash:
+            self._leash.close()
+
+    def _end(self) -> None:
+        if self._executor:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._held.close()
+            self._let_go()
+            self._executor = None
+
+
+def _on_a_leash(held: connection.Connection) -> None:
+    """Let this worker process end as soon as the pipe does."""
+
+    def watch() -> None:
+        try:
+            held.recv()
+        except (EOFError, OSError):
+            _exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupt_ignored() -> Iterator[None]:
+    """Within the block, some hundredths of a second, Ctrl-C is ignored."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[Event]:
+    """Within the block Ctrl-C sets an event, and is raised at its end: executors break if it is raised anywhere."""
+    stop = Event()
+    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stop.is_set():
+        raise KeyboardInterrupt

@@ -1,0 +1,162 @@
+"""Writing a sweep's folder: one writer at a time; small files that appear whole, and are put together when they can."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from gradscope import sealed
+from gradscope.errors import InputError
+from gradscope.files import TEMPORARY, sha256_of, sync_folder, write_json, write_whole
+from gradscope.plan import Shard
+from gradscope.records import joined
+from gradscope.runs import NUMERICS_VERSION
+from gradscope.store import FORMAT, MANIFEST, PLAN, RUNS, SHARDS, TIMESTEPS, Problem, Store, Survey
+
+LOCK, LOG, ASIDE = ".lock", "sweep.log", "set-aside"
+ROW_GROUP = 2**14  # rows of timesteps that are read together, at least
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Writer]:
+    """The writer of a folder, which is made if there is none; there is one at a time.
+
+    Raises InputError if it cannot be written, if another process writes it, or if it holds anything but a sweep.
+    """
+    # A lock of the operating system: it is gone when the process is, however that ends.
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_others(folder)
+        lock.acquire()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except Timeout:
+        hint = "wait for it, or choose another folder with -o"
+        raise InputError("another sweep is writing to this folder", where=str(folder), hint=hint) from None
+    except OSError as error:
+        raise InputError(f"output folder cannot be written: {error.strerror}", where=str(folder)) from None
+    with lock:
+        lock.release()  # one of two: it is held until the end of the block
+        yield Writer(folder)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise InputError if a folder holds anything but a sweep."""
+    Store(folder).refuse_others()
+    if (folder / MANIFEST).exists() or (folder / PLAN).exists():
+        return
+    if any(path.name not in (LOCK, LOG, ASIDE) and not TEMPORARY.fullmatch(path.name) for path in folder.iterdir()):
+        what = "output folder is not empty and holds no sweep"
+        raise InputError(what, where=str(folder), hint="choose another folder with -o")
+
+
+class Writer:
+    """Writes a sweep's folder."""
+
+    def __init__(self, folder: Path):
+        self.store = Store(folder)
+        self.folder = folder
+        self._missing: dict[str, set[str]] = {}  # part -> the keys of its shards that are not done
+        self._shards: dict[str, list[Shard]] = {}
+
+    def write_manifest(self, content: Mapping[str, Any]) -> None:
+        """Replace the manifest."""
+        write_json(self.folder / MANIFEST, {"format": FORMAT, **content})
+
+    def write_plan(self, shards: Sequence[Shard]) -> None:
+        """Replace the plan."""
+        plain = [shard.plain() for shard in shards]
+        write_json(self.folder / PLAN, {"format": FORMAT, "numerics": NUMERICS_VERSION, "shards": plain})
+
+    def begin(self, planned: Iterable[Shard], survey: Survey) -> None:
+        """Go on from what is done: remove what a stop has left behind, and put together what can be."""
+        for folder in (self.folder, self.folder / SHARDS, self.folder / TIMESTEPS):
+            folder.mkdir(exist_ok=True)
+            for path in folder.iterdir():
+                if TEMPORARY.fullmatch(path.name):
+                    path.unlink()
+        for shards in survey.parts.values():
+            for shard in shards:
+                self.store.shard_path(shard.key).unlink(missing_ok=True)
+        done = survey.done
+        for shard in planned:
+            if shard.part not in survey.parts:
+                self._shards.setdefault(shard.part, []).append(shard)
+                self._missing.setdefault(shard.part, set())
+                if shard.key not in done:
+                    self._missing[shard.part].add(shard.key)
+        for part in [part for part, missing in self._missing.items() if not missing]:
+            self._put_together(part)
+
+    def log(self, text: str) -> None:
+        """Write a line to the log; a full disk is not the log's to report."""
+        with contextlib.suppress(OSError), (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')} {text}\n")
+
+    def append(self, shard: Shard, content: bytes) -> None:
+        """Add a shard that is done, sealed as it came from the worker."""
+        write_whole(self.store.shard_path(shard.key), lambda path: path.write_bytes(content))
+        self._missing[shard.part].discard(shard.key)
+        if not self._missing[shard.part]:
+            self._put_together(shard.part)
+
+    def finish(self, manifest: Mapping[str, Any]) -> None:
+        """Write the final table of runs, and the manifest that says so."""
+        table = self.store.runs_so_far(manifest["grid"])
+        write_whole(self.folder / RUNS, lambda path: pq.write_table(table, path, compression="zstd"))
+        self.write_manifest({**manifest, "tables": {RUNS: sha256_of(self.folder / RUNS)}})
+
+    def set_aside(self, problems: Sequence[Problem]) -> Path | None:
+        """Move what is not as it should be out of the way, and return where it is; nothing is deleted."""
+        return self._aside([problem.path for problem in problems if problem.path.exists()])
+
+    def start_over(self) -> Path | None:
+        """Move everything that was measured out of the way, and return where it is."""
+        return self._aside(
+            [self.folder / name for name in (SHARDS, TIMESTEPS, RUNS, PLAN) if (self.folder / name).exists()]
+        )
+
+    def _aside(self, paths: Sequence[Path]) -> Path | None:
+        if not paths:
+            return None
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        aside = self.folder / ASIDE / stamp
+        for path in paths:
+            place = aside / path.relative_to(self.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+            sync_folder(path.parent)
+        return aside
+
+    def _put_together(self, part: str) -> None:
+        """Make a part of its shards: first the timesteps, then the runs, which say so; then the shards may go."""
+        shards = self._shards.pop(part)
+        kept = [sealed.read(self.store.shard_path(shard.key)) for shard in shards]
+        steps = joined([one.tables[1] for one in kept])
+        where = self.store.timesteps_path(part)
+        names = ["run_id", "t", "lag"]  # of columns whose values repeat
+        write_whole(
+            where,
+            lambda path: pq.write_table(
+                steps, path, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=names, store_schema=True
+            ),
+        )
+        note = {
+            "shards": [shard.plain() for shard in shards],
+            "failed": {key: count for one in kept for key, count in one.note["failed"].items()},
+            "timesteps": sha256_of(where),
+        }
+        content = sealed.seal(note, [joined([one.tables[0].replace_schema_metadata(None) for one in kept])])
+        write_whole(self.store.shard_path(part), lambda path: path.write_bytes(content))
+        for shard in shards:
+            self.store.shard_path(shard.key).unlink()
+        del self._missing[part]

@@ -25,17 +25,40 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     When this returns, the file is on the disk under its name, also after a loss of power. Raises GradscopeError if that
     fails; what stood at `path` before still does then.
     """
+    move_in(write_beside(path, write), path)
+
+
+def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Call `write` with a temporary path beside `path`, have what it wrote on the disk, and return the former.
+
+    Raises GradscopeError if that fails; nothing is left then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from None
+        raise
+    return temporary
+
+
+def move_in(temporary: Path, path: Path) -> None:
+    """Move a file that `write_beside` wrote to its place, for good. Raises GradscopeError if that fails."""
+    try:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise GradscopeError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise _cannot_write(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> GradscopeError:
+    return GradscopeError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def sync_folder(folder: Path) -> None:

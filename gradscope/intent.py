@@ -154,10 +154,14 @@ def _changes(sweep: Sweep, survey: Survey) -> str:
 
 # --- what it will take ------------------------------------------------------------------------------------------------
 
+# Measured on sweeps from 840 to 200,000 runs.
 DRIVER_BYTES, WORKER_BYTES = 210e6, 110e6  # that a process takes before it measures: Python and its libraries
-STARTED = 1.2  # seconds in which workers start, and the tables are finished
-ROW_BYTES, RUN_BYTES = 8.5, 330  # of a row of timesteps and of runs, on the disk
+RUN_MEMORY = 500  # bytes of the driver's for a run, when the final table is written
+STARTED = 1.2  # seconds in which workers start and the tables are finished
+ROW_BYTES, RUN_BYTES = 8.0, 210.0  # of a row of timesteps and of runs, on the disk
 WRITTEN = 1.2e-7  # seconds for a row of timesteps to be written
+PANELS = 24  # that a report draws at most
+REPORT, PANEL, RUN_READ = 1.3, 2.0, 8e-5  # seconds of a report; for each panel of its figures; for each run
 
 
 @dataclass(frozen=True)
@@ -187,10 +191,12 @@ def outlook(meant: Intent, folder: Path, jobs: int, max_memory: float) -> Outloo
     blocks = [block for shard in meant.todo for block in shard.blocks]
     largest = max((shard.memory for shard in meant.todo), default=0)
     workers = max(1, min(jobs, len(meant.todo), int(max_memory // max(1, largest))))
-    work = calibrated(blocks).seconds(blocks) / workers
-    seconds = work + STARTED + WRITTEN * sum(block.steps for block in blocks) if blocks else 0.0
-    memory = DRIVER_BYTES + (largest if workers == 1 else workers * (WORKER_BYTES + largest))
-    return Outlook(seconds, memory, disk_of(meant), free_at(folder), 0.0, workers)
+    speed = calibrated(blocks)
+    seconds = STARTED + speed.seconds(blocks) / workers + WRITTEN * sum(block.steps for block in blocks)
+    memory = DRIVER_BYTES + RUN_MEMORY * len(meant.sweep)
+    memory += largest if workers == 1 else workers * (WORKER_BYTES + largest)
+    report = speed.slowness * (REPORT + PANEL * min(PANELS, len(meant.sweep.blocks)) + RUN_READ * len(meant.sweep))
+    return Outlook(seconds if blocks else 0.0, memory, disk_of(meant), free_at(folder), report, workers)
 
 
 def disk_of(meant: Intent) -> float:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context
 from os import _exit
+from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -25,9 +26,10 @@ import pyarrow as pa
 from gradscope import __version__, sealed
 from gradscope.engine import measure, release
 from gradscope.errors import GradscopeError, InputError
+from gradscope.files import write_beside
 from gradscope.plan import Shard
 from gradscope.records import failed_table, joined, runs_table, timesteps_table
-from gradscope.runs import NUMERICS_VERSION, Block
+from gradscope.runs import NUMERICS_VERSION, Block, Network, Setting
 from gradscope.threads import one_blas_thread
 
 AHEAD = 64  # shards handed to a caller's executor before they are waited for: enough for many workers
@@ -41,16 +43,20 @@ Kinds = Mapping[str, type]
 
 
 class Measured(NamedTuple):
-    """A shard's tables, sealed; the seconds that they took a worker; and how many of its runs failed."""
+    """A shard's tables, sealed, or the file that they are in; the seconds they took; how many of its runs failed."""
 
-    content: bytes
+    content: bytes | Path
     seconds: float
     failed: int
 
 
-def measure_shard(shard: Shard, kinds: Kinds, threads: int = 1, versions: tuple[str, int] = VERSIONS) -> Measured:
+def measure_shard(
+    shard: Shard, kinds: Kinds, threads: int = 1, beside: Path | None = None, versions: tuple[str, int] = VERSIONS
+) -> Measured:
     """Measure a shard, on one BLAS thread; large numbers of examples on so many threads.
 
+    The tables are returned, or, where driver and worker share a disk, written to a file `beside` their place: a worker
+    that is killed while it sends a long answer would leave a process pool waiting for the rest of it for ever.
     `versions` are those of the caller, which a worker elsewhere must have too; GradscopeError if it has not.
     """
     if versions != VERSIONS:
@@ -59,7 +65,10 @@ def measure_shard(shard: Shard, kinds: Kinds, threads: int = 1, versions: tuple[
     began = time.perf_counter()
     with one_blas_thread():
         tables = [found for block in shard.blocks for found in _tables(block, kinds, threads)]
-    return _sealed(shard, tables, began)
+    measured = _sealed(shard, tables, began)
+    if beside is None:
+        return measured
+    return measured._replace(content=write_beside(beside, lambda path: path.write_bytes(bytes(measured.content))))
 
 
 def lost_shard(shard: Shard, kinds: Kinds, message: str) -> Measured:
@@ -110,21 +119,32 @@ def _sealed(shard: Shard, tables: Sequence[tuple[pa.Table, pa.Table]], began: fl
 
 @dataclass
 class Crew:
-    """An executor; its workers (0: unknown); how many shards it is handed before they are waited for; threads of each.
+    """Who measures, and how.
 
-    `stop` says whether to stop. `renew` puts another executor in the place of a broken one, or raises GradscopeError.
+    Attributes
+    ----------
+    executor : takes the calls.
+    workers : how many it has; 0 if that is not known.
+    ahead : shards that it is handed before they are waited for.
+    threads : of each worker, for large numbers of examples.
+    shares_disk : whether workers can write where the driver does.
+    stop : whether to stop.
+    renew : puts another executor in the place of a broken one, or raises GradscopeError.
     """
 
     executor: Executor
     workers: int
     ahead: int
     threads: int
+    shares_disk: bool
     stop: Event
     renew: Callable[[], Executor]
 
 
-def measure_all(crew: Crew, shards: Sequence[Shard], kinds: Kinds) -> Iterator[tuple[Shard, Measured]]:
-    """Measure shards, and yield them as they finish.
+def measure_all(
+    crew: Crew, shards: Sequence[Shard], kinds: Kinds, place: Callable[[str], Path]
+) -> Iterator[tuple[Shard, Measured]]:
+    """Measure shards, and yield them as they finish; `place` says where the file of a key will be.
 
     Raises GradscopeError if the executor cannot go on; what was yielded stays good.
     """
@@ -136,7 +156,8 @@ def measure_all(crew: Crew, shards: Sequence[Shard], kinds: Kinds) -> Iterator[t
             # A suspect is measured while nothing else is, so that it is known who is to blame.
             while len(running) < (1 if suspects else crew.ahead) and (suspects or waiting):
                 shard = (suspects or waiting).popleft()
-                running[crew.executor.submit(measure_shard, shard, kinds, crew.threads)] = shard
+                beside = place(shard.key).absolute() if crew.shares_disk else None
+                running[crew.executor.submit(measure_shard, shard, kinds, crew.threads, beside)] = shard
             finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
             died = []
             for future in finished:
@@ -194,18 +215,18 @@ def crew_of(executor: Executor | str | None, jobs: int, most: int) -> Iterator[C
     threads = jobs // processes  # what fewer shards than cores leave to each
     if isinstance(executor, str):
         with _cluster(executor) as (cluster, cores), _interrupt_deferred() as stop:
-            yield Crew(cluster, cores, 2 * cores + 2, 1, stop, _cannot_renew)
+            yield Crew(cluster, cores, 2 * cores + 2, 1, False, stop, _cannot_renew)
     elif executor:
         with _interrupt_deferred() as stop:
-            yield Crew(executor, 0, AHEAD, 1, stop, _cannot_renew)
+            yield Crew(executor, 0, AHEAD, 1, False, stop, _cannot_renew)
     elif processes == 1:
         try:
-            yield Crew(_Inline(), 1, 1, threads, Event(), _cannot_renew)
+            yield Crew(_Inline(), 1, 1, threads, False, Event(), _cannot_renew)
         finally:
             release()
     else:
         with _interrupt_deferred() as stop, _Processes(processes, stop) as own:
-            yield Crew(own.start(), processes, processes + 1, threads, stop, own.start)
+            yield Crew(own.start(), processes, processes + 1, threads, True, stop, own.start)
 
 
 def _cannot_renew() -> Executor:
@@ -242,7 +263,7 @@ class _Processes:
     def __init__(self, number: int, stop: Event):
         self._number, self._stop = number, stop
         self._executor: ProcessPoolExecutor | None = None
-        self._first: list[Future[int]] = []
+        self._first: list[Future[None]] = []
         self._leash: connection.Connection | None = None
 
     def __enter__(self) -> _Processes:
@@ -264,7 +285,7 @@ class _Processes:
         held, self._leash = context.Pipe(duplex=False)
         self._executor = ProcessPoolExecutor(self._number, context, _on_a_leash, (held,))
         with _interrupt_ignored():  # which they inherit: it is the driver's affair
-            self._first = [self._executor.submit(int) for _ in range(self._number)]  # starts one process each
+            self._first = [self._executor.submit(_warm_up) for _ in range(self._number)]  # starts one process each
         self._held = held
         return self._executor
 
@@ -278,6 +299,21 @@ class _Processes:
             self._held.close()
             self._let_go()
             self._executor = None
+
+
+def _warm_up() -> None:
+    """Measure next to nothing, which loads what is loaded once."""
+    common = {
+        "cell": "elman",
+        "task": "noise",
+        "ensemble": "gaussian",
+        "hidden_size": 2,
+        "input_scale": 0.1,
+        "loss": "mse",
+    }
+    settings = tuple(Setting(2, "full", steps, "mean") for steps in ("last", "all"))
+    block = Block(common | {"batch_size": 1, "dtype": "float64"}, (Network(1.0, 0),), settings)
+    measure_shard(Shard("", "", (block,)), {})
 
 
 def _on_a_leash(held: connection.Connection) -> None:

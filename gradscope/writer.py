@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from gradscope import sealed
 from gradscope.errors import InputError
-from gradscope.files import TEMPORARY, sha256_of, sync_folder, write_json, write_whole
+from gradscope.files import TEMPORARY, move_in, sha256_of, sync_folder, write_json, write_whole
 from gradscope.plan import Shard
 from gradscope.records import joined
 from gradscope.runs import NUMERICS_VERSION
@@ -79,11 +79,7 @@ class Writer:
 
     def begin(self, planned: Iterable[Shard], survey: Survey) -> None:
         """Go on from what is done: remove what a stop has left behind, and put together what can be."""
-        for folder in (self.folder, self.folder / SHARDS, self.folder / TIMESTEPS):
-            folder.mkdir(exist_ok=True)
-            for path in folder.iterdir():
-                if TEMPORARY.fullmatch(path.name):
-                    path.unlink()
+        self._clear()
         for shards in survey.parts.values():
             for shard in shards:
                 self.store.shard_path(shard.key).unlink(missing_ok=True)
@@ -102,15 +98,20 @@ class Writer:
         with contextlib.suppress(OSError), (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')} {text}\n")
 
-    def append(self, shard: Shard, content: bytes) -> None:
-        """Add a shard that is done, sealed as it came from the worker."""
-        write_whole(self.store.shard_path(shard.key), lambda path: path.write_bytes(content))
+    def append(self, shard: Shard, content: bytes | Path) -> None:
+        """Add a shard that is done: sealed bytes, or the file beside its place to which the worker wrote them."""
+        path = self.store.shard_path(shard.key)
+        if isinstance(content, Path):
+            move_in(content, path)
+        else:
+            write_whole(path, lambda place: place.write_bytes(content))
         self._missing[shard.part].discard(shard.key)
         if not self._missing[shard.part]:
             self._put_together(shard.part)
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the final table of runs, and the manifest that says so."""
+        self._clear()
         table = self.store.runs_so_far(manifest["grid"])
         write_whole(self.folder / RUNS, lambda path: pq.write_table(table, path, compression="zstd"))
         self.write_manifest({**manifest, "tables": {RUNS: sha256_of(self.folder / RUNS)}})
@@ -124,6 +125,14 @@ class Writer:
         return self._aside(
             [self.folder / name for name in (SHARDS, TIMESTEPS, RUNS, PLAN) if (self.folder / name).exists()]
         )
+
+    def _clear(self) -> None:
+        """Make the folders, and remove files of which the writing was not finished."""
+        for folder in (self.folder, self.folder / SHARDS, self.folder / TIMESTEPS):
+            folder.mkdir(exist_ok=True)
+            for path in folder.iterdir():
+                if TEMPORARY.fullmatch(path.name):
+                    path.unlink()
 
     def _aside(self, paths: Sequence[Path]) -> Path | None:
         if not paths:

@@ -20,6 +20,7 @@ from gradscope.results import Results
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
+MOST_PANELS = 24  # of a figure
 # Dates and versions would make equal figures differ in their bytes.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
 
@@ -52,6 +53,9 @@ def _write(name: str, results: Results, folder: Path, formats: Sequence[str]) ->
         return Drawn(name, title.rstrip("."), " ".join(caption.split()), {}, str(error))
     files = {kind: folder / f"{name}.{kind}" for kind in ("csv", *formats)}
     write_whole(files["csv"], lambda path: table.to_csv(path, index=False))
+    if (panels := table["panel"].nunique()) > MOST_PANELS:
+        reason = f"{panels} panels are more than can be seen; their numbers are in {name}.csv"
+        return Drawn(name, title.rstrip("."), " ".join(caption.split()), {}, reason)
     with style():
         drawn = figure.draw(table)
         # Laid out once: each format's own fonts would move things a little, and the first would move the next.

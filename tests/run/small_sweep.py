@@ -1,4 +1,8 @@
-"""The overrides that make the default experiment small and keep all that the figures need."""
+"""The overrides that make the default experiment small and keep all that the figures need; and what a folder holds."""
+
+from __future__ import annotations
+
+from gradscope.store import files
 
 SMALL = {
     "activation": ["tanh", "linear"],
@@ -11,3 +15,9 @@ SMALL = {
     "input_size": 2,
     "seeds": 2,
 }
+
+
+def contents(folder):
+    """The bytes of every file of tables, by name."""
+    paths = [folder / "runs.parquet", *files(folder / "timesteps"), *files(folder / "shards")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

@@ -14,18 +14,12 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pandas as pd
 import pytest
-from small_sweep import SMALL
+from small_sweep import SMALL, contents
 
 import gradscope as gs
 from gradscope import workers
 from gradscope.spectral import unit_draw
 from gradscope.store import Store, files
-
-
-def contents(folder):
-    """The bytes of every file of tables, by name."""
-    paths = [folder / "runs.parquet", *files(folder / "timesteps"), *files(folder / "shards")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def sweep(folder, jobs=1, **more):

@@ -137,7 +137,9 @@ def regimes(results: Results) -> pd.DataFrame:
     """The `decay_rates` of a sweep's longest runs, with those whose forward states overflowed as state "overflow"."""
     runs = _reach_runs(results)
     runs = runs[runs["seq_len"] == runs["seq_len"].max()]
-    overflowed = runs.loc[runs["status"] != "ok", ["panel", "spectral_radius", "seed"]]
+    overflowed = runs.loc[
+        runs["status"].astype(str).str.startswith("forward overflow"), ["panel", "spectral_radius", "seed"]
+    ]
     # Where the longest all overflowed, `reach` would go on to shorter ones, of which nothing is said here.
     table = reach(results)
     measured = decay_rates(table[table["seq_len"] == runs["seq_len"].max()])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.bptt import Gradient, Norms, joined, loss_gradients
+from gradscope.errors import InputError
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.losses import select_steps
 from gradscope.passes import Pass, Request, passes
@@ -25,6 +26,7 @@ from gradscope.runs import Run
 from gradscope.scaled import Floats, Squares
 from gradscope.spectral import unit_draw
 from gradscope.streams import coins
+from gradscope.task import Sequences, Task
 from gradscope.truncations import truncation
 from gradscope.workspace import Workspace
 
@@ -135,7 +137,7 @@ def _answer(
     task, cell = like.task(), like.cell()
     seeds = tuple(seed for seed, _ in networks)
     longest = max(case.seq_len for case in cases)
-    data = {seed: task.draw(seed, longest, like["batch_size"], like["loss"]) for seed in dict.fromkeys(seeds)}
+    data = {seed: _data(like, task, seed, longest) for seed in dict.fromkeys(seeds)}
     drawn = [
         cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in networks
     ]
@@ -152,6 +154,22 @@ def _answer(
     parts = [slice(a, b) for a, b in pairwise(cuts)]
     answers = map(answer, parts) if threads == 1 or len(parts) == 1 else _threads(threads).map(answer, parts)
     return joined(list(answers), [part.stop - part.start for part in parts])
+
+
+def _data(like: Run, task: Task, seed: int, seq_len: int) -> Sequences:
+    """The inputs and targets of a seed.
+
+    Raises InputError if they are not finite, or of a file that is not any more what it was when the run was planned.
+    """
+    if "data" in like.parameters and not task.record()["sha256"].startswith(like["data"]):
+        raise InputError(
+            "the file has changed since the sweep was planned", where=like.parameters.get("file") or "data"
+        )
+    drawn = task.draw(seed, seq_len, like["batch_size"], like["loss"])
+    for name, values in drawn._asdict().items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{name} of seed {seed} is not finite", where=f"task {like['task']}")
+    return drawn
 
 
 def _for_networks(of_seed: Mapping[int, NDArray[Any]], seeds: Sequence[int], dtype: str) -> NDArray[Any]:

@@ -87,7 +87,8 @@ def intent(sweep: Sweep, folder: Path, max_memory: float, *, retry_failed: bool 
     ]
     if survey.numerics is None:  # no plan can be read
         fresh = plan.shards(sweep.blocks, (), max_memory)
-        planned = fresh if {shard.key for shard in planned} <= {shard.key for shard in fresh} else planned
+        places = {shard.key: shard.part for shard in fresh}
+        planned = fresh if all(places.get(shard.key) == shard.part for shard in planned) else planned
     planned += plan.shards(sweep.blocks, planned, max_memory)
     retried = _retried(planned, folder, survey) if retry_failed else []
     before = {shard.key for shard in survey.planned} if survey.numerics is not None else set()

@@ -79,7 +79,7 @@ class Readout:
             self._finite[:, at] = finite.all(axis=(2, 3))
             yhat[~finite] = 0.0
             value, dyhat = LOSSES[loss](yhat, y[:, at])
-        self._value[:, at] = value.mean(axis=2)
+            self._value[:, at] = value.mean(axis=2, dtype=np.float64)
         sent, dense = scaled(dyhat), zeros((C, T, B, dyhat.shape[-1]), dyhat.dtype)
         dense.mantissa[:, at], dense.exponent[:, at] = sent.mantissa, sent.exponent
         self.injection = Injection(dense, *unit_scaled(packed.W_hy))

@@ -137,8 +137,14 @@ class Store:
         for path in files(self.folder / TIMESTEPS):
             if path.suffix != ".parquet" or path.stem not in known:
                 problems.append(Problem(path, _STRAY))
-        if manifest and manifest.get("finished") and (fault := self._runs_fault(manifest)):
-            problems.append(Problem(self.folder / RUNS, fault))
+        if manifest and manifest["finished"]:
+            named = {key for problem in problems for key in problem.lost}
+            for part in dict.fromkeys(shard.part for shard in planned if shard.key not in named):
+                if part not in parts:
+                    lost = frozenset(shard.key for shard in planned if shard.part == part)
+                    problems.append(Problem(self.shard_path(part), "is missing", lost))
+            if fault := self._runs_fault(manifest):
+                problems.append(Problem(self.folder / RUNS, fault))
         held = {shard.key for shards in parts.values() for shard in shards}
         own = tuple(shard for shard in loose if shard.key not in held)
         everything = tuple(planned) or tuple(shard for shards in [*parts.values(), own] for shard in shards)

@@ -59,7 +59,9 @@ def draw(table: pd.DataFrame) -> Figure:
             shading="nearest",
             rasterized=True,
         )
-        ax.set_ylim(ax.get_ylim())  # what is marked does not stretch the map
+    for panel, (ax,) in axes.items():  # when the map is whole: what is marked does not stretch it
+        part = table[table["panel"] == panel]
+        ax.set_ylim(ax.get_ylim())
         _mark_boundary(ax, *part[["outcome", "boundary", "half_width", "vanishing_to"]].iloc[0])
     ticks = [tick for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= limit]
     bar = figure.colorbar(

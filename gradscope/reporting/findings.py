@@ -32,10 +32,11 @@ def _caveats(results: Results) -> Iterator[Finding]:
         yield Finding(f"The sweep is not finished: this is from {runs:,} of its {planned:,} runs.")
     if len(results.runs["seed"].unique()) == 1:
         yield Finding("One seed: nothing here says how much another draw would differ.")
-    failed = results.runs[results.runs["status"] != "ok"]
-    if len(failed):
-        text = f"{len(failed):,} of {len(results.runs):,} runs left float64's range on the way forward: no gradient."
-        yield Finding(text)
+    status, runs = results.runs["status"].astype(str), f"{len(results.runs):,} runs"
+    if count := status.str.startswith("forward overflow").sum():
+        yield Finding(f"{count:,} of {runs} left float64's range on the way forward: no gradient.")
+    for reason, failed in results.failed.items():
+        yield Finding(f"{failed:,} of {runs} failed and are left out: {reason}.")
 
 
 def _regimes(results: Results) -> Iterator[Finding]:

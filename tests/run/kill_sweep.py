@@ -74,7 +74,7 @@ def kill_again_and_again(kills: int, seed: int, root: Path) -> dict[str, int]:
     """Sweep under fire until it was disturbed so many times, over as many sweeps as that takes.
 
     Returns kills by their kind, `sweeps`, and what must be zero: `lost` shards, done and yet measured again,
-    `duplicated` shards that one sweep measured twice, `different` tables, and `orphans`, workers that outlived a driver.
+    `duplicated` shards that one sweep measured twice, `different` tables; `orphans`, workers that outlive a driver.
     """
     rng = random.Random(seed)
     subprocess.run(command(root / "whole", 2), check=True)

@@ -259,3 +259,12 @@ def test_float32_states_that_overflow_are_said_where_float32_ends():
     (found,) = each(measure(runs))
     assert found.row["status"].startswith("forward overflow at step 2")
     assert np.isnan(found.row["float32_error"])
+
+
+def test_losses_at_the_end_of_float32s_range_are_no_warning():
+    values = {"activation": "linear", "dtype": "float32", "spectral_radius": 1.8, "hidden_size": 8, "loss_steps": "all"}
+    measured = measure(resolve("test", values | {"seq_len": list(range(100, 140))}).runs)
+    losses = np.array([one.row["loss_value"] for one in each(measured)])
+    ok = np.array([one.row["status"] == "ok" for one in each(measured)])
+    assert (losses[ok] > 1e35).any()
+    assert not np.isnan(losses[ok]).any()

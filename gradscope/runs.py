@@ -18,7 +18,7 @@ from gradscope.recurrence import Cell
 from gradscope.task import Task
 
 DTYPES = ("float64", "float32")
-NUMERICS_VERSION = 1  # raised whenever results change by more than rounding: old results are then not reused
+NUMERICS_VERSION = 1  # raised whenever results change by more than rounding: old results are then set aside
 
 
 @dataclass(frozen=True)

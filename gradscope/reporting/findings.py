@@ -32,11 +32,11 @@ def _caveats(results: Results) -> Iterator[Finding]:
         yield Finding(f"The sweep is not finished: this is from {runs:,} of its {planned:,} runs.")
     if len(results.runs["seed"].unique()) == 1:
         yield Finding("One seed: nothing here says how much another draw would differ.")
-    status, runs = results.runs["status"].astype(str), f"{len(results.runs):,} runs"
+    status, everything = results.runs["status"].astype(str), f"{len(results.runs):,} runs"
     if count := status.str.startswith("forward overflow").sum():
-        yield Finding(f"{count:,} of {runs} left float64's range on the way forward: no gradient.")
+        yield Finding(f"{count:,} of {everything} left float64's range on the way forward: no gradient.")
     for reason, failed in results.failed.items():
-        yield Finding(f"{failed:,} of {runs} failed and are left out: {reason}.")
+        yield Finding(f"{failed:,} of {everything} failed and are left out: {reason}.")
 
 
 def _regimes(results: Results) -> Iterator[Finding]:

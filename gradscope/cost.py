@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.bptt import PART_BYTES
-from gradscope.engine import Case, plan_of, with_full
+from gradscope.engine import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
 from gradscope.recurrence import Cell
 from gradscope.rows import bytes_at_work
@@ -74,7 +74,12 @@ def memory(block: Block) -> Memory:
     Counted from what the passes keep: states, norms of every row at every step, the weight gradient of every usage and
     case, the recorded steps. Held against what is measured by a test.
     """
-    return _memory(block.first.cell(), block.common["batch_size"], block.common["dtype"], block.settings)
+    cell, B, dtype = block.first.cell(), block.common["batch_size"], block.common["dtype"]
+    own = _memory(cell, B, dtype, block.settings)
+    if dtype == "float64":
+        return own
+    exact = _memory(cell, 1, "float64", block.settings)  # the first example, against which the others are held
+    return Memory(own.kept + exact.kept, own.states, max(own.work, exact.work))
 
 
 @lru_cache(maxsize=256)
@@ -99,8 +104,13 @@ def seconds(block: Block) -> float:
     """Predicted time of measuring a block on one core of the machine on which the prices were measured."""
     ranks: dict[int, int] = {}
     seeds = tuple(ranks.setdefault(network.seed, len(ranks)) for network in block.networks)
-    common = block.common
-    done = _labour(block.first.cell(), common["batch_size"], common["dtype"], block.settings, seeds)
+    cell, B, dtype = block.first.cell(), block.common["batch_size"], block.common["dtype"]
+    found = _priced(cell, B, dtype, block.settings, seeds)
+    return found if dtype == "float64" else found + _priced(cell, 1, "float64", block.settings, seeds)
+
+
+def _priced(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> float:
+    done = _labour(cell, B, dtype, settings, seeds)
     return sum(price * amount for price, amount in zip(PRICES, done, strict=True))
 
 
@@ -110,17 +120,20 @@ def _labour(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds
     plan = plan_of(cases, tuple(sorted(seeds)))[1]
     C, T, n = len(seeds), max(case.seq_len for case in cases), cell.hidden_size
     P, D = _matrix(cell)
-    at_once = max(1, PART_BYTES // sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan))
+    parts = max(1, B // EXAMPLES)  # of the examples
+    item = 4 if dtype == "float32" else 8
+    at_work = sum(bytes_at_work(one, B // parts, cell.state_size, P * D) for one in plan) * item / 8
+    rounds = parts * -(-C // max(1, PART_BYTES // at_work))
     rows = sum(_rows(one) for one in plan)
     sums = sum((span.hi - span.lo) * len(span.usage) for one in plan for span in one.spans)
-    share = 0.5 if dtype == "float32" else 1.0
+    share = item / 8
     return Labour(
         blocks=1,
-        calls=T + max(1, C / at_once) * sum(len(one.losses) for one in plan),
+        calls=parts * T + rounds * sum(len(one.losses) for one in plan),
         products=share * C * B * (T * (P * D + n * cell.output_size) + rows * n * D + sums * P * D),
         elements=share * C * B * (T + rows + sums) * D,
         seen=C * B * sum(len(one.losses) * one.width for one in plan),
-        entries=C * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
+        entries=parts * C * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
         runs=C * len(settings),
         draws=len(set(seeds)) * n**3,
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
     try:
         write(temporary)
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            _sync(file.fileno())
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -66,9 +67,19 @@ def sync_folder(folder: Path) -> None:
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _sync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Have what was written on the disk itself, not in its cache: macOS needs to be asked for that."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
 def sha256_of(path: Path) -> str:
@@ -77,9 +88,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:
     """Write `content` with a `checksum` of itself."""
-    text = json.dumps(content | {"checksum": _checksum(content)}, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content | {"checksum": _checksum(content)}, indent=indent, ensure_ascii=False) + "\n"
     write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
 
 
@@ -90,8 +101,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path}: cannot be read: {error}") from None
     if not isinstance(content, dict) or content.pop("checksum", None) != _checksum(content):
@@ -100,4 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    sha256 = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(content):
+        sha256.update(piece.encode())
+    return sha256.hexdigest()

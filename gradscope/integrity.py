@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from gradscope import sealed
 from gradscope.records import rows_of
-from gradscope.store import RUNS, Store, Survey
+from gradscope.store import RUNS, Store
+from gradscope.survey import Survey, survey
 
 
 class Verdict(NamedTuple):
@@ -30,29 +31,29 @@ def verify(folder: str | Path) -> Verdict:
     `gs.verify("reports/spectral-radius").problems`
     """
     store = Store(Path(folder))
-    survey = store.survey()
-    if survey.manifest is None and not survey.problems:
+    store.refuse_others()
+    found = survey(store.folder)
+    problems = [str(problem) for problem in found.problems]
+    if found.manifest is None and not problems:
         store.manifest()  # says that there is none
-    problems = [str(problem) for problem in survey.problems]
-    if survey.manifest is None or problems:
+    if found.manifest is None or problems:
         return Verdict(tuple(problems), 0)
-    manifest = store.manifest()
-    runs = store.runs_so_far(manifest["grid"])
-    if not manifest["finished"]:
-        problems.append(f"{folder}: not finished: {len(runs):,} of {manifest['runs']:,} runs are done")
+    runs = store.runs_of(store.kept(), found.manifest["grid"])
+    if not found.manifest["finished"]:
+        problems.append(f"{folder}: not finished: {len(runs):,} of {found.manifest['runs']:,} runs are done")
     else:
-        problems += _disagreements(store, survey)
-        if len(runs) != manifest["runs"]:
-            problems.append(f"{folder}: {len(runs):,} runs, but the sweep has {manifest['runs']:,}")
-        if not pq.read_table(store.folder / RUNS).equals(runs):
+        problems += _disagreements(store, found)
+        if len(runs) != found.manifest["runs"]:
+            problems.append(f"{folder}: {len(runs):,} runs, but the sweep has {found.manifest['runs']:,}")
+        if not pq.read_table(store.folder / RUNS).to_pandas().equals(runs.to_pandas()):  # NaN is equal to NaN
             problems.append(f"{store.folder / RUNS}: holds other runs than the shards")
     return Verdict(tuple(problems), len(runs))
 
 
-def _disagreements(store: Store, survey: Survey) -> list[str]:
+def _disagreements(store: Store, found: Survey) -> list[str]:
     """Timesteps that are not those of the runs beside them."""
-    found = []
-    for part in survey.parts:
+    wrong = []
+    for part in found.parts:
         runs = sealed.read(store.shard_path(part)).tables[0]
         path = store.timesteps_path(part)
         steps = pq.read_table(path, columns=["run_id", "t"])
@@ -60,5 +61,5 @@ def _disagreements(store: Store, survey: Survey) -> list[str]:
         ids = np.repeat(runs["run_id"].to_numpy(), counts)
         t = np.concatenate([np.arange(1, count + 1) for count in counts]) if len(counts) else np.zeros(0)
         if not (np.array_equal(steps["run_id"].to_pandas().astype(str), ids) and np.array_equal(steps["t"], t)):
-            found.append(f"{path}: holds other steps than its runs have")
-    return found
+            wrong.append(f"{path}: holds other steps than its runs have")
+    return wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from gradscope.plan import Shard, in_bytes
 from gradscope.records import FAILED
 from gradscope.runs import NUMERICS_VERSION, Network, Setting
 from gradscope.speed import calibrated
-from gradscope.store import Store, Survey
+from gradscope.store import Store
+from gradscope.survey import Survey, survey
 from gradscope.values import in_words
 
 NEW, BEGUN, DAMAGED, FAILED_BEFORE = "new", "planned before, not done yet", "damaged", "failed before"
@@ -69,85 +70,96 @@ def intent(sweep: Sweep, folder: Path, max_memory: float, *, retry_failed: bool 
     Raises InputError if a single network takes more.
     """
     Store(folder).refuse_others()
-    survey = Store(folder).survey()
-    if survey.numerics not in (None, NUMERICS_VERSION):
-        changed = f"numerics version changed, {survey.numerics} to {NUMERICS_VERSION}"
-        survey = replace(survey, parts={}, loose=(), failed={})
-        return _from_nothing(sweep, survey, max_memory, changed, start_over=changed)
-    foreign = {shard.key for shard in plan.strangers(survey.planned, sweep.blocks)}
-    if foreign & survey.done:
-        refused = _refusal(sweep, survey, folder, foreign)
-        return _from_nothing(
-            sweep, survey, max_memory, f"parameters changed: {_changes(sweep, survey)}", refused=refused
-        )
-    planned = [
-        shard
-        for shard in survey.planned
-        if shard.key not in foreign and (shard.key in survey.done or shard.memory <= max_memory)
-    ]
-    if survey.numerics is None:  # no plan can be read
+    found = survey(folder)
+    stale = found.numerics - {NUMERICS_VERSION}
+    if stale:
+        why = f"numerics version changed, {', '.join(map(str, sorted(stale)))} to {NUMERICS_VERSION}"
+        found = replace(found, parts={}, loose=frozenset(), failed={})
+        return _from_nothing(sweep, found, max_memory, why, start_over=why)
+    foreign = {shard.key for shard in plan.strangers(found.planned, sweep.blocks)}
+    if foreign & found.done:
+        why = f"parameters changed: {_changes(sweep, found)}"
+        return _from_nothing(sweep, found, max_memory, why, refused=_refusal(sweep, found, folder, foreign))
+    planned = [shard for shard in _own(found, sweep) if shard.key in found.done or shard.memory <= max_memory]
+    if not found.has_plan:
         fresh = plan.shards(sweep.blocks, (), max_memory)
-        places = {shard.key: shard.part for shard in fresh}
-        planned = fresh if all(places.get(shard.key) == shard.part for shard in planned) else planned
+        planned = fresh if _agree(fresh, planned, found) else planned
     planned += plan.shards(sweep.blocks, planned, max_memory)
-    retried = _retried(planned, folder, survey) if retry_failed else []
-    before = {shard.key for shard in survey.planned} if survey.numerics is not None else set()
-    todo = [shard for shard in planned if shard.key not in survey.done] + retried
+    failed = _failed(planned, folder, found)
+    retried = plan.again(sweep.blocks, failed, planned, max_memory) if retry_failed else []
+    todo = [shard for shard in planned if shard.key not in found.done] + retried
     reasons: Counter[str] = Counter()
+    before = {shard.key for shard in found.planned} if found.has_plan else frozenset()
+    again = {shard.key for shard in retried}
     for shard in todo:
-        reasons[_reason(shard, survey, before, retried)] += len(shard)
-    left_failed = 0 if retry_failed else len(_failed_ids(folder, survey))
-    return Intent(sweep, survey, (*planned, *retried), tuple(todo), reasons, left_failed)
+        reasons[_reason(shard.key, found, before, again)] += len(shard)
+    left_failed = 0 if retry_failed else sum(len(settings) for own in failed.values() for settings in own.values())
+    return Intent(sweep, found, (*planned, *retried), tuple(todo), reasons, left_failed)
 
 
-def _from_nothing(sweep: Sweep, survey: Survey, max_memory: float, why: str, **more: Any) -> Intent:
+def _from_nothing(sweep: Sweep, found: Survey, max_memory: float, why: str, **more: Any) -> Intent:
     planned = tuple(plan.shards(sweep.blocks, (), max_memory))
-    return Intent(sweep, survey, planned, planned, {why: len(sweep)}, **more)
+    return Intent(sweep, found, planned, planned, {why: len(sweep)}, **more)
 
 
-def _reason(shard: Shard, survey: Survey, before: set[str], retried: Sequence[Shard]) -> str:
-    if shard in retried:
+def _own(found: Survey, sweep: Sweep) -> Iterator[Shard]:
+    """The shards that were planned and are of this sweep, with data files where they are now."""
+    common = {block.kind: block.common for block in sweep.blocks}
+    foreign = {shard.key for shard in plan.strangers(found.planned, sweep.blocks)}
+    for shard in found.planned:
+        if shard.key not in foreign:
+            yield replace(shard, blocks=tuple(replace(block, common=common[block.kind]) for block in shard.blocks))
+
+
+def _agree(fresh: Sequence[Shard], planned: Sequence[Shard], found: Survey) -> bool:
+    """Whether what files hold is what is planned afresh: their shards, in the same parts."""
+    places = {shard.key: shard.part for shard in fresh}
+    keys: dict[str, set[str]] = {}
+    for shard in fresh:
+        keys.setdefault(shard.part, set()).add(shard.key)
+    return all(places.get(shard.key) == shard.part for shard in planned) and all(
+        set(own) == keys[part] for part, own in found.parts.items() if part in keys
+    )
+
+
+def _reason(key: str, found: Survey, before: Collection[str], again: Collection[str]) -> str:
+    if key in again:
         return FAILED_BEFORE
-    if shard.key in survey.lost:
+    if key in found.lost:
         return DAMAGED
-    return BEGUN if shard.key in before else NEW
+    return BEGUN if key in before else NEW
 
 
-def _retried(planned: Sequence[Shard], folder: Path, survey: Survey) -> list[Shard]:
-    """Shards of the runs that have failed, to be measured again."""
-    ids = _failed_ids(folder, survey)
+def _failed(planned: Sequence[Shard], folder: Path, found: Survey) -> plan.Runs:
+    """The runs that have failed, and that nothing is planned for."""
+    if not found.failed:
+        return {}
+    runs = Store(folder).runs_of([*found.parts, *sorted(found.loose)], {})
+    ids = set(runs.filter(pc.equal(runs["status"], FAILED))["run_id"].to_pylist())
     failed: dict[str, dict[Network, set[Setting]]] = {}
-    for block in (block for shard in planned if shard.key in survey.failed for block in shard.blocks):
+    for block in (block for shard in planned if shard.key in found.failed for block in shard.blocks):
         for run in block.runs:
             if run.run_id in ids:
                 network = Network(*(run[name] for name in Network._fields))
                 setting = Setting(*(run[name] for name in Setting._fields))
                 failed.setdefault(block.kind, {}).setdefault(network, set()).add(setting)
-    return plan.again(planned, failed, len(planned))
+    return plan.without(failed, (shard for shard in planned if shard.key not in found.done))
 
 
-def _failed_ids(folder: Path, survey: Survey) -> set[str]:
-    """The ids of runs that have failed."""
-    if not survey.failed:
-        return set()
-    runs = Store(folder).runs_so_far({})
-    return set(runs.filter(pc.equal(runs["status"], FAILED))["run_id"].to_pylist())
-
-
-def _refusal(sweep: Sweep, survey: Survey, folder: Path, foreign: set[str]) -> InputError:
-    strangers = sum(len(shard) for shard in survey.planned if shard.key in foreign & survey.done)
-    held = survey.manifest or {"name": "unknown", "hash": "its manifest is damaged"}
+def _refusal(sweep: Sweep, found: Survey, folder: Path, foreign: set[str]) -> InputError:
+    strangers = sum(len(shard) for shard in found.planned if shard.key in foreign & found.done)
+    held = found.manifest or {"name": "unknown", "hash": "its manifest is damaged"}
     return InputError(
         f"output folder holds another sweep ({held['name']}, {held['hash']}): up to {strangers:,} of its runs are not "
-        f"in this one ({sweep.name}); changed: {_changes(sweep, survey)}",
+        f"in this one ({sweep.name}); changed: {_changes(sweep, found)}",
         where=str(folder),
         hint="choose another folder with -o, or remove this one",
     )
 
 
-def _changes(sweep: Sweep, survey: Survey) -> str:
+def _changes(sweep: Sweep, held: Survey) -> str:
     """In which keys the sweep in the folder differs from this one."""
-    before = survey.manifest["grid"] if survey.manifest else {}
+    before = held.manifest["grid"] if held.manifest else {}
     keys = [key for key in {**before, **sweep.grid} if list(sweep.grid.get(key, ())) != before.get(key, [])]
     found = [f"{key} {in_words(before.get(key, []))} → {in_words(sweep.grid.get(key, ()))}" for key in keys]
     return "; ".join(found) or "the data"
@@ -191,13 +203,19 @@ def outlook(meant: Intent, folder: Path, jobs: int, max_memory: float) -> Outloo
     """Predict what carrying out `meant` takes; measures samples of it for less than a second."""
     blocks = [block for shard in meant.todo for block in shard.blocks]
     largest = max((shard.memory for shard in meant.todo), default=0)
-    workers = max(1, min(jobs, len(meant.todo), int(max_memory // max(1, largest))))
+    workers = fitting(meant, jobs, max_memory)
     speed = calibrated(blocks)
     seconds = STARTED + speed.seconds(blocks) / workers + WRITTEN * sum(block.steps for block in blocks)
     memory = DRIVER_BYTES + RUN_MEMORY * len(meant.sweep)
     memory += largest if workers == 1 else workers * (WORKER_BYTES + largest)
     report = speed.slowness * (REPORT + PANEL * min(PANELS, len(meant.sweep.blocks)) + RUN_READ * len(meant.sweep))
     return Outlook(seconds if blocks else 0.0, memory, disk_of(meant), free_at(folder), report, workers)
+
+
+def fitting(meant: Intent, jobs: int, max_memory: float) -> int:
+    """How many workers there may be, at most `jobs`."""
+    largest = max((shard.memory for shard in meant.todo), default=1)
+    return max(1, int(min(jobs, len(meant.todo), max_memory / largest)))
 
 
 def disk_of(meant: Intent) -> float:
@@ -209,7 +227,7 @@ def disk_of(meant: Intent) -> float:
 def free_at(folder: Path) -> float:
     """Bytes that are free on the disk of a folder, which need not be there yet."""
     place = folder.absolute()
-    while not place.exists():
+    while not place.exists() and place != place.parent:
         place = place.parent
     return float(shutil.disk_usage(place).free)
 

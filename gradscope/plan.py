@@ -10,8 +10,8 @@ was planned before, so that every run is measured in the company in which it was
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,7 @@ FEWEST_SHARDS = 16  # of a sweep that has so many blocks
 PART_ROWS = 2**18  # rows of the timesteps table in a part's file, about 6 MB
 RUN_ROWS = 8  # rows that a run weighs besides
 
-Known = Mapping[str, Mapping[Network, Collection[Setting]]]  # kind of block -> network -> settings
+Runs = Mapping[str, Mapping[Network, AbstractSet[Setting]]]  # kind of block -> network -> settings
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,24 @@ def shards(blocks: Sequence[Block], planned: Sequence[Shard] = (), max_memory: f
 
     Raises InputError if a single network takes more than `max_memory`.
     """
-    known = _known(planned)
-    left = []
-    for bundle in _bundles([part for block in blocks for part in _cut(block, max_memory)]):
-        rest = [part for block in bundle for part in _rest(block, known.get(block.kind, {}))]
-        if rest:
-            left.append(tuple(rest))
-    return _in_parts(left)
+    left = without(_everything(blocks), planned)
+    return _in_parts(_chosen(blocks, left, max_memory))
 
 
-def again(planned: Sequence[Shard], failed: Known, attempt: int) -> list[Shard]:
-    """Shards for those runs of planned ones that have failed, as often as `attempt` says."""
-    return _in_parts([found for shard in planned if (found := _only(shard.blocks, failed))], f"attempt {attempt}")
+def again(blocks: Sequence[Block], failed: Runs, planned: Sequence[Shard], max_memory: float) -> list[Shard]:
+    """Shards for those runs of a grid that have failed, beside what is planned: the same runs, but another key."""
+    return _in_parts(_chosen(blocks, failed, max_memory), salt=f"beside {len(planned)}")
+
+
+def without(runs: Runs, planned: Iterable[Shard]) -> Runs:
+    """The runs that are not planned."""
+    left = {kind: dict(own) for kind, own in runs.items()}
+    for block in (block for shard in planned for block in shard.blocks):
+        own, settings = left.get(block.kind, {}), set(block.settings)
+        for network in block.networks:
+            if rest := own.pop(network, settings) - settings:
+                own[network] = rest
+    return left
 
 
 def strangers(planned: Iterable[Shard], blocks: Sequence[Block]) -> list[Shard]:
@@ -101,33 +107,23 @@ def strangers(planned: Iterable[Shard], blocks: Sequence[Block]) -> list[Shard]:
     ]
 
 
-def _known(planned: Iterable[Shard]) -> Known:
-    known: dict[str, dict[Network, set[Setting]]] = {}
-    for block in (block for shard in planned for block in shard.blocks):
-        own = known.setdefault(block.kind, defaultdict(set))
-        for network in block.networks:
-            own[network].update(block.settings)
-    return known
+def _everything(blocks: Iterable[Block]) -> Runs:
+    return {block.kind: dict.fromkeys(block.networks, frozenset(block.settings)) for block in blocks}
 
 
-def _rest(block: Block, known: Mapping[Network, Collection[Setting]]) -> list[Block]:
-    """What a block holds beyond what is known, as products."""
-    return _products(
-        block, {network: set(block.settings).difference(known.get(network, ())) for network in block.networks}
-    )
+def _chosen(blocks: Sequence[Block], chosen: Runs, max_memory: float) -> Iterator[tuple[Block, ...]]:
+    """The chosen runs of a grid in the bundles in which the grid is cut."""
+    for bundle in _bundles([part for block in blocks for part in _cut(block, max_memory)]):
+        if own := tuple(part for block in bundle for part in _products(block, chosen.get(block.kind, {}))):
+            yield own
 
 
-def _only(blocks: Iterable[Block], chosen: Known) -> tuple[Block, ...]:
-    """The runs of blocks that are chosen, as products."""
-    return tuple(part for block in blocks for part in _products(block, chosen.get(block.kind, {})))
-
-
-def _products(block: Block, wanted: Mapping[Network, Collection[Setting]]) -> list[Block]:
-    """The runs of a block that are wanted: networks of which the same settings are, together."""
+def _products(block: Block, chosen: Mapping[Network, AbstractSet[Setting]]) -> list[Block]:
+    """The chosen runs of a block: networks of which the same settings are, together."""
     alike: dict[tuple[Setting, ...], list[Network]] = {}
     for network in block.networks:
-        settings = tuple(setting for setting in block.settings if setting in wanted.get(network, ()))
-        if settings:
+        own = chosen.get(network, ())
+        if settings := tuple(setting for setting in block.settings if setting in own):
             alike.setdefault(settings, []).append(network)
     return [replace(block, networks=tuple(networks), settings=settings) for settings, networks in alike.items()]
 

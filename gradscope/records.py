@@ -75,10 +75,15 @@ def in_order(runs: pa.Table, grid: Mapping[str, Sequence[Any]]) -> pa.Table:
     return runs.take(np.lexsort(ranks[::-1])) if ranks else runs
 
 
-def last_of_each(runs: pa.Table) -> pa.Table:
-    """The runs without those rows that a later one of the same run replaces."""
-    again = runs["run_id"].to_pandas().duplicated(keep="last").to_numpy()
-    return runs.filter(pa.array(~again)) if again.any() else runs
+def one_of_each(runs: pa.Table) -> pa.Table:
+    """The runs without those rows that others of the same run replace: a good one, or the last of those that failed."""
+    ids = runs["run_id"].to_pandas()
+    if ids.is_unique:
+        return runs
+    good = pc.not_equal(runs["status"], FAILED).to_numpy()
+    order = np.argsort(good, kind="stable")
+    last = ~ids.iloc[order].duplicated(keep="last").to_numpy()
+    return runs.take(np.sort(order[last]))
 
 
 def _parameters(runs: Sequence[Run], kinds: Mapping[str, type]) -> dict[str, pa.Array]:

@@ -72,6 +72,7 @@ class Results:
         for name, value in values.items():
             if name not in self.runs:
                 raise unknown("column", name, self.runs.columns, where="select")
+            value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
             matches = _any_of(self.runs[name], value if isinstance(value, list | tuple) else [value])
             if not matches.any():
                 present = ", ".join(map(str, pd.unique(self.runs[name])[:30]))
@@ -106,8 +107,18 @@ def load(folder: str | Path) -> Results:
 
 
 def _any_of(column: pd.Series, values: Sequence[Any]) -> NDArray[np.bool_]:
-    """Which entries equal any of `values`; numbers to 9 digits."""
-    if pd.api.types.is_numeric_dtype(column) and not any(isinstance(value, str) for value in values):
-        numbers = column.to_numpy(np.float64)
-        return np.any([np.isclose(numbers, value, rtol=1e-9, atol=0.0) for value in values], axis=0)
-    return column.astype(str).isin(map(str, values)).to_numpy()
+    """Which entries equal any of `values`; numbers to 9 digits, also those in a column of text. None: it is missing."""
+    texts = column.astype(str).isin([_text(value) for value in values if value is not None]).to_numpy(bool)
+    missing = column.isna().to_numpy(bool) & any(value is None for value in values)
+    wanted = [float(value) for value in values if isinstance(value, int | float)]
+    if not wanted:
+        return (texts & column.notna().to_numpy(bool)) | missing
+    numbers = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64)
+    close = np.any([np.isclose(numbers, value, rtol=1e-9, atol=0.0) for value in wanted], axis=0)
+    return close | (texts & column.notna().to_numpy(bool)) | missing
+
+
+def _text(value: Any) -> str:
+    """A value as the tables hold it in columns of text; loss steps are one text, whatever their spacing."""
+    steps = value if isinstance(value, list | tuple) else str(value).split(",")
+    return ",".join(str(step).strip() for step in steps)

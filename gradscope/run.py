@@ -8,21 +8,24 @@ import math
 import os
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gradscope.cost import seconds
 from gradscope.errors import InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
-from gradscope.intent import Intent, Outlook, check_room, intent, machine_memory, outlook
+from gradscope.intent import Intent, Outlook, check_room, fitting, intent, machine_memory, outlook
 from gradscope.plan import Shard
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 from gradscope.spectral import unit_draw
 from gradscope.speed import Speed
+from gradscope.survey import survey
 from gradscope.workers import Crew, Measured, crew_of, measure_all
 from gradscope.writer import Writer, writing
 
@@ -98,18 +101,21 @@ def sweep(
     """
     resolved = read(experiment, overrides)
     folder, jobs, limit = _checked(resolved, out, jobs, max_memory)
-    meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
+    early = None
+    if not folder.exists():  # what cannot be is refused before anything is made
+        early = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
     with writing(folder) as writer:
-        if writer.store.survey() != meant.survey:  # another sweep was here meanwhile
+        if early and early.survey == survey(folder):
+            meant = early
+        else:
             meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
         if not meant.settled:
             unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
             manifest = _manifest(meant, command)
             _make_ready(meant, writer, manifest)
             watch = _Watch(meant, writer, progress)
-            fitting = int(limit // max((shard.memory for shard in meant.todo), default=1))
             try:
-                with crew_of(executor, jobs, min(len(meant.todo), fitting)) as crew:
+                with crew_of(executor, jobs, fitting(meant, jobs, limit)) as crew:
                     for shard, measured in measure_all(
                         crew, _samples_first(meant.todo), resolved.kinds, writer.store.shard_path
                     ):
@@ -146,10 +152,10 @@ def _checked(
     resolved: Sweep, out: str | Path | None, jobs: int | None, max_memory: float | None
 ) -> tuple[Path, int, float]:
     """The folder, the number of processes and the bytes that there may be."""
-    if jobs is not None and jobs < 1:
-        raise InputError(f"{jobs}", where="jobs", allowed="a whole number >= 1")
-    if max_memory is not None and max_memory <= 0:
-        raise InputError(f"{max_memory}", where="max_memory", allowed="a number of bytes > 0")
+    if jobs is not None and not (type(jobs) is int and jobs >= 1):
+        raise InputError(f"{jobs!r}", where="jobs", allowed="a whole number >= 1")
+    if max_memory is not None and not (isinstance(max_memory, int | float) and max_memory > 0):
+        raise InputError(f"{max_memory!r}", where="max_memory", allowed="a number of bytes > 0")
     limit = 0.8 * machine_memory() if max_memory is None else max_memory
     return Path(out or Path("reports") / resolved.name), jobs or os.cpu_count() or 1, limit
 
@@ -192,15 +198,19 @@ class _Watch:
     def __init__(self, meant: Intent, writer: Writer, progress: Callable[[Progress], None] | None):
         self._meant, self._writer, self._progress = meant, writer, progress
         self._begun, self._speed = math.inf, Speed()
-        self._left = {shard.key: shard for shard in meant.todo}
+        self._ahead: defaultdict[str, float] = defaultdict(float)  # kind -> predicted seconds of what is not done
+        for block in (block for shard in meant.todo for block in shard.blocks):
+            self._ahead[block.kind] += seconds(block)
         self._worked, self._ran = 0.0, 0
         self.failed = 0
         self._tell(Progress(meant.done, len(meant.sweep)))
 
     def saw(self, shard: Shard, measured: Measured, crew: Crew) -> None:
         """Take in a shard that is done."""
-        del self._left[shard.key]
-        self._speed.learn_of(shard.blocks, measured.seconds)
+        for block in shard.blocks:
+            self._ahead[block.kind] -= seconds(block)
+        if measured.failed < len(shard):
+            self._speed.learn_of(shard.blocks, measured.seconds)
         self._worked += measured.seconds
         self._ran += len(shard)
         self.failed += measured.failed
@@ -208,14 +218,16 @@ class _Watch:
         self._begun = min(self._begun, now - measured.seconds)  # when the workers were there
         elapsed = now - self._begun
         workers = crew.workers or max(1.0, self._worked / elapsed)
-        ahead = sum(self._speed.seconds(one.blocks) for one in self._left.values())
+        ahead = max(0.0, sum(one * self._speed.slowness_of(kind) for kind, one in self._ahead.items()))
         under_way = min(ahead, max(0.0, elapsed * workers - self._worked))  # of shards that are being measured
         done, what = self._meant.done + self._ran, _words(shard, self._meant.sweep)
         failed = f", {measured.failed:,} FAILED" if measured.failed else ""
         self._writer.log(
             f"{done:,} runs done; {shard.key}: {len(shard):,} runs in {measured.seconds:.2f} s{failed}; {what}"
         )
-        left = (ahead - under_way) / workers + FINISHED * len(self._meant.sweep)
+        left = (ahead - under_way) / workers + (
+            FINISHED * len(self._meant.sweep) if done < len(self._meant.sweep) else 0
+        )
         self._tell(Progress(done, len(self._meant.sweep), self.failed, self._ran / elapsed, left, what))
 
     def interrupted(self) -> str:

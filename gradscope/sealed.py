@@ -56,8 +56,15 @@ def unseal(content: bytes) -> Sealed:
 
 
 def read(path: Path) -> Sealed:
-    """The content of a sealed file; DamagedError that names it if it is not as it was written."""
+    """The content of a sealed file.
+
+    Raises DamagedError that names it if it is not as it was written, FileNotFoundError if there is none.
+    """
     try:
         return unseal(path.read_bytes())
     except DamagedError as error:
         raise DamagedError(f"{path}: damaged: {error}") from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read: {error.strerror}") from None

@@ -38,14 +38,15 @@ class Speed:
 
     def seconds(self, blocks: Iterable[Block]) -> float:
         """How long blocks will take one worker."""
-        return sum(seconds(block) * self._slowness(block.kind) for block in blocks)
+        return sum(seconds(block) * self.slowness_of(block.kind) for block in blocks)
 
     @property
     def slowness(self) -> float:
         """Seconds here for one where the prices were measured."""
         return sum(self._taken.values()) / sum(self._predicted.values()) if self._taken else 1.0
 
-    def _slowness(self, kind: str) -> float:
+    def slowness_of(self, kind: str) -> float:
+        """The same for blocks of a kind."""
         return self._taken[kind] / self._predicted[kind] if kind in self._taken else self.slowness
 
 
@@ -67,13 +68,16 @@ def calibrated(blocks: Sequence[Block]) -> Speed:
                 break
             sample = _sample(alike, allowed / (2 * speed.slowness))
             size = sample.common["hidden_size"]
-            for network in sample.networks:  # drawn before it is timed: draws have a price of their own
-                unit_draw(sample.common["ensemble"], size, network.seed)
-            if not place:
-                measure(replace(sample, settings=_cut_short(sample.settings, 2)).runs)  # loads what is loaded once
-            began = time.perf_counter()
-            measure(sample.runs)
-            taken = time.perf_counter() - began
+            try:
+                for network in sample.networks:  # drawn before it is timed: draws have a price of their own
+                    unit_draw(sample.common["ensemble"], size, network.seed)
+                if not place:
+                    measure(replace(sample, settings=_cut_short(sample.settings, 2)).runs)  # loads what is loaded once
+                began = time.perf_counter()
+                measure(sample.runs)
+                taken = time.perf_counter() - began
+            except Exception:  # it will be a row of the tables that says why
+                continue
             draws = PRICES.draws * size**3 * len({network.seed for network in sample.networks})
             speed.learn(kind, seconds(sample) - draws, taken)
     return speed

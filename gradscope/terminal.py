@@ -111,7 +111,6 @@ def show_bench(found: dict[str, Any], out: Path) -> None:
     """Print the results of the benchmark."""
     from statistics import median
 
-    """Print the results of the benchmark."""
     from rich.console import Console
     from rich.table import Table
 

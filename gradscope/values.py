@@ -17,6 +17,7 @@ NotNegative = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0)]
 Steps = int | str | list[int]
 
+MOST_SEEDS = 10**7
 _WORDS = {int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
@@ -37,6 +38,8 @@ def seeds_of(given: Any, where: str) -> list[Any]:
         return list(given)
     if type(given) is not int or given < 1:
         raise InputError(f"{given!r}", where=where, allowed="a number of seeds >= 1, or a list of seeds")
+    if given > MOST_SEEDS:
+        raise InputError(f"{given!r} seeds", where=where, allowed=f"at most {MOST_SEEDS:,}")
     return list(range(given))
 
 

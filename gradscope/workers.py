@@ -10,8 +10,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ AHEAD = 64  # shards handed to a caller's executor before they are waited for: e
 DEATHS = 2  # of workers that measured nothing but one shard, until that is what they died of
 VERSIONS = (__version__, NUMERICS_VERSION)
 UNGUARDED = (
-    "worker processes died as they started. A script must call gradscope.sweep under "
+    "worker processes died, or were killed, as they started. A script must call gradscope.sweep under "
     '`if __name__ == "__main__":`, or with jobs=1'
 )
 Kinds = Mapping[str, type]
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
 
 def measure_shard(
-    shard: Shard, kinds: Kinds, threads: int = 1, beside: Path | None = None, versions: tuple[str, int] = VERSIONS
+    shard: Shard, kinds: Kinds, versions: tuple[str, int], threads: int = 1, beside: Path | None = None
 ) -> Measured:
     """Measure a shard, on one BLAS thread; large numbers of examples on so many threads.
 
@@ -110,8 +110,12 @@ def _failed(block: Block, message: str, kinds: Kinds) -> tuple[pa.Table, pa.Tabl
 def _sealed(shard: Shard, tables: Sequence[tuple[pa.Table, pa.Table]], began: float) -> Measured:
     runs, steps = (joined(parts) for parts in zip(*tables, strict=True))
     failed = runs["message"].length() - runs["message"].null_count
-    content = sealed.seal({"shards": [shard.plain()], "failed": {shard.key: failed} if failed else {}}, [runs, steps])
-    return Measured(content, time.perf_counter() - began, failed)
+    note = {
+        "shards": [shard.plain()],
+        "failed": {shard.key: failed} if failed else {},
+        "numerics": NUMERICS_VERSION,
+    }
+    return Measured(sealed.seal(note, [runs, steps]), time.perf_counter() - began, failed)
 
 
 # --- who measures -----------------------------------------------------------------------------------------------------
@@ -141,6 +145,40 @@ class Crew:
     renew: Callable[[], Executor]
 
 
+class _Queue:
+    """Shards that are to be measured, and those of which a worker may have died."""
+
+    def __init__(self, shards: Sequence[Shard]):
+        self._waiting, self._suspects = deque(shards), deque[Shard]()
+        self._deaths: dict[str, int] = {}  # of workers that measured nothing but this suspect
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._suspects)
+
+    def take(self, running: Collection[Shard], ahead: int) -> Shard | None:
+        """The next shard that may be handed out beside those that are running; None if none may."""
+        # A suspect is measured while nothing else is, so that it is known who is to blame.
+        alone = self._suspects or any(shard.key in self._deaths for shard in running)
+        if not self or len(running) >= (1 if alone else ahead):
+            return None
+        return (self._suspects or self._waiting).popleft()
+
+    def put_back(self, shard: Shard) -> None:
+        """Take a shard back that could not be handed out."""
+        (self._suspects if shard.key in self._deaths else self._waiting).appendleft(shard)
+
+    def died(self, shards: Sequence[Shard]) -> Shard | None:
+        """Take in that a worker died of one of these shards; the shard that is given up, if one is."""
+        for shard in shards:
+            self._deaths.setdefault(shard.key, 0)
+        if len(shards) == 1:
+            self._deaths[shards[0].key] += 1
+            if self._deaths[shards[0].key] >= DEATHS:
+                return shards[0]
+        self._suspects.extendleft(reversed(shards))
+        return None
+
+
 def measure_all(
     crew: Crew, shards: Sequence[Shard], kinds: Kinds, place: Callable[[str], Path]
 ) -> Iterator[tuple[Shard, Measured]]:
@@ -148,42 +186,57 @@ def measure_all(
 
     Raises GradscopeError if the executor cannot go on; what was yielded stays good.
     """
-    waiting, suspects = deque(shards), deque[Shard]()
-    deaths: Counter[str] = Counter()
-    running: dict[Future[Measured], Shard] = {}
+    queue, running = _Queue(shards), dict[Future[Measured], Shard]()
     try:
-        while (waiting or suspects or running) and not crew.stop.is_set():
-            # A suspect is measured while nothing else is, so that it is known who is to blame.
-            while len(running) < (1 if suspects else crew.ahead) and (suspects or waiting):
-                shard = (suspects or waiting).popleft()
-                beside = place(shard.key).absolute() if crew.shares_disk else None
-                running[crew.executor.submit(measure_shard, shard, kinds, crew.threads, beside)] = shard
-            finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            died = []
-            for future in finished:
-                shard = running.pop(future)
-                try:
-                    measured = future.result()
-                except BrokenExecutor:
-                    died.append(shard)
-                except Exception as error:
-                    if type(error).__name__ != "KilledWorker":  # Dask's, of a task of which workers die again and again
-                        raise _gave_up(error) from error
-                    yield shard, lost_shard(shard, kinds, "workers died while they measured it")
+        while (queue or running) and not crew.stop.is_set():
+            broken = not _hand_out(crew, queue, running, kinds, place)
+            done, _ = wait(running, timeout=0 if broken else 0.1, return_when=FIRST_COMPLETED)
+            for future in done:
+                measured = _result(future, running[future], kinds)
+                if measured is None:
+                    broken = True
                 else:
-                    yield shard, measured
-            if died and not crew.stop.is_set():
-                died += running.values()
-                running.clear()
+                    yield running.pop(future), measured
+            if broken and not crew.stop.is_set():
                 crew.executor = crew.renew()
-                deaths.update([died[0].key] if len(died) == 1 else [])
-                if deaths[died[0].key] >= DEATHS:
-                    reason = "its worker process died, twice: killed, or out of memory"
-                    yield died[0], lost_shard(died.pop(0), kinds, reason)
-                suspects.extendleft(reversed(died))
+                given_up = queue.died(list(running.values())) if running else None
+                running.clear()
+                if given_up:
+                    yield (
+                        given_up,
+                        lost_shard(given_up, kinds, "its worker process died, twice: killed, or out of memory"),
+                    )
     finally:
         for future in running:
             future.cancel()
+
+
+def _hand_out(
+    crew: Crew, queue: _Queue, running: dict[Future[Measured], Shard], kinds: Kinds, place: Callable[[str], Path]
+) -> bool:
+    """Give the executor as many shards as it should have; whether it took them: it does not if a worker died."""
+    while shard := queue.take(running.values(), crew.ahead):
+        beside = place(shard.key).absolute() if crew.shares_disk else None
+        try:
+            running[crew.executor.submit(measure_shard, shard, kinds, VERSIONS, crew.threads, beside)] = shard
+        except BrokenExecutor:
+            queue.put_back(shard)
+            return False
+        except RuntimeError as error:  # it has been shut down
+            raise _gave_up(error) from error
+    return True
+
+
+def _result(future: Future[Measured], shard: Shard, kinds: Kinds) -> Measured | None:
+    """What a future brings; None if a worker died."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return None
+    except Exception as error:
+        if type(error).__name__ == "KilledWorker":  # Dask's, of a task of which workers die again and again
+            return lost_shard(shard, kinds, "workers died while they measured it")
+        raise _gave_up(error) from error
 
 
 def _gave_up(error: Exception) -> GradscopeError:
@@ -313,7 +366,7 @@ def _warm_up() -> None:
     }
     settings = tuple(Setting(2, "full", steps, "mean") for steps in ("last", "all"))
     block = Block(common | {"batch_size": 1, "dtype": "float64"}, (Network(1.0, 0),), settings)
-    measure_shard(Shard("", "", (block,)), {})
+    measure_shard(Shard("", "", (block,)), {}, VERSIONS)
 
 
 def _on_a_leash(held: connection.Connection) -> None:

@@ -19,9 +19,10 @@ from gradscope.files import TEMPORARY, move_in, sha256_of, sync_folder, write_js
 from gradscope.plan import Shard
 from gradscope.records import joined
 from gradscope.runs import NUMERICS_VERSION
-from gradscope.store import FORMAT, MANIFEST, PLAN, RUNS, SHARDS, TIMESTEPS, Problem, Store, Survey
+from gradscope.store import FORMAT, LOG, MANIFEST, PLAN, RUNS, SHARDS, TIMESTEPS, Store, files
+from gradscope.survey import Problem, Survey
 
-LOCK, LOG, ASIDE = ".lock", "sweep.log", "set-aside"
+LOCK, ASIDE = ".lock", "set-aside"
 ROW_GROUP = 2**14  # rows of timesteps that are read together, at least
 
 
@@ -34,7 +35,9 @@ def writing(folder: Path) -> Iterator[Writer]:
     # A lock of the operating system: it is gone when the process is, however that ends.
     lock = FileLock(folder / LOCK, blocking=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            sync_folder(folder.parent)
         _refuse_others(folder)
         lock.acquire()
         with tempfile.TemporaryFile(dir=folder):
@@ -51,10 +54,9 @@ def writing(folder: Path) -> Iterator[Writer]:
 
 def _refuse_others(folder: Path) -> None:
     """Raise InputError if a folder holds anything but a sweep."""
-    Store(folder).refuse_others()
-    if (folder / MANIFEST).exists() or (folder / PLAN).exists():
-        return
-    if any(path.name not in (LOCK, LOG, ASIDE) and not TEMPORARY.fullmatch(path.name) for path in folder.iterdir()):
+    store = Store(folder)
+    store.refuse_others()
+    if not (folder / MANIFEST).exists() and not store.is_ours and any(files(folder)):
         what = "output folder is not empty and holds no sweep"
         raise InputError(what, where=str(folder), hint="choose another folder with -o")
 
@@ -70,7 +72,7 @@ class Writer:
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         """Replace the manifest."""
-        write_json(self.folder / MANIFEST, {"format": FORMAT, **content})
+        write_json(self.folder / MANIFEST, {"format": FORMAT, **content}, indent=2)
 
     def write_plan(self, shards: Sequence[Shard]) -> None:
         """Replace the plan."""
@@ -80,9 +82,8 @@ class Writer:
     def begin(self, planned: Iterable[Shard], survey: Survey) -> None:
         """Go on from what is done: remove what a stop has left behind, and put together what can be."""
         self._clear()
-        for shards in survey.parts.values():
-            for shard in shards:
-                self.store.shard_path(shard.key).unlink(missing_ok=True)
+        for key in (key for keys in survey.parts.values() for key in keys):
+            self.store.shard_path(key).unlink(missing_ok=True)
         done = survey.done
         for shard in planned:
             if shard.part not in survey.parts:
@@ -112,19 +113,17 @@ class Writer:
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the final table of runs, and the manifest that says so."""
         self._clear()
-        table = self.store.runs_so_far(manifest["grid"])
+        table = self.store.runs_of(self.store.kept(), manifest["grid"])
         write_whole(self.folder / RUNS, lambda path: pq.write_table(table, path, compression="zstd"))
         self.write_manifest({**manifest, "tables": {RUNS: sha256_of(self.folder / RUNS)}})
 
     def set_aside(self, problems: Sequence[Problem]) -> Path | None:
         """Move what is not as it should be out of the way, and return where it is; nothing is deleted."""
-        return self._aside([problem.path for problem in problems if problem.path.exists()])
+        return self._aside([problem.path for problem in problems])
 
     def start_over(self) -> Path | None:
         """Move everything that was measured out of the way, and return where it is."""
-        return self._aside(
-            [self.folder / name for name in (SHARDS, TIMESTEPS, RUNS, PLAN) if (self.folder / name).exists()]
-        )
+        return self._aside([self.folder / name for name in (SHARDS, TIMESTEPS, RUNS, PLAN)])
 
     def _clear(self) -> None:
         """Make the folders, and remove files of which the writing was not finished."""
@@ -132,9 +131,11 @@ class Writer:
             folder.mkdir(exist_ok=True)
             for path in folder.iterdir():
                 if TEMPORARY.fullmatch(path.name):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
+        sync_folder(self.folder)
 
     def _aside(self, paths: Sequence[Path]) -> Path | None:
+        paths = [path for path in paths if path.exists()]
         if not paths:
             return None
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -143,7 +144,8 @@ class Writer:
             place = aside / path.relative_to(self.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             path.rename(place)
-            sync_folder(path.parent)
+            for folder in (place.parent, aside, aside.parent, self.folder, path.parent):
+                sync_folder(folder)
         return aside
 
     def _put_together(self, part: str) -> None:
@@ -162,6 +164,7 @@ class Writer:
         note = {
             "shards": [shard.plain() for shard in shards],
             "failed": {key: count for one in kept for key, count in one.note["failed"].items()},
+            "numerics": NUMERICS_VERSION,
             "timesteps": sha256_of(where),
         }
         content = sealed.seal(note, [joined([one.tables[0].replace_schema_metadata(None) for one in kept])])

@@ -21,7 +21,7 @@ from gradscope.engine import measure
 from gradscope.grid import resolve
 from gradscope.plan import shards
 from gradscope.sealed import unseal
-from gradscope.workers import measure_shard
+from gradscope.workers import VERSIONS, measure_shard
 
 
 def sweep(folder, **more):
@@ -79,10 +79,67 @@ def test_failed_runs_are_left_alone_until_they_are_asked_for(small, failed, monk
     assert gs.verify(failed.folder).problems == ()
 
 
-def test_what_fails_again_stays_failed_with_the_new_reason(failed, monkeypatch):
-    monkeypatch.setattr(workers, "measure", failing(lambda run: True, ValueError("still\nbad")))
-    assert sweep(failed.folder, retry_failed=True).failed == {"ValueError: still bad": 32}
+@pytest.mark.parametrize("kind", ["plan.json", "shards/*.shard", "timesteps/*.parquet", "manifest.json"])
+@pytest.mark.parametrize("retried", [False, True])
+def test_damage_beside_failed_runs_is_mended(failed, kind, retried):
+    if retried:
+        sweep(failed.folder, retry_failed=True)
+    before = contents(failed.folder)
+    for victim in failed.folder.glob(kind):
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    results = sweep(failed.folder)
+    assert gs.verify(failed.folder).problems == ()
+    assert len(results.runs) == 192
+    if kind in ("plan.json", "manifest.json"):
+        assert contents(failed.folder) == before
+    else:
+        assert results.failed == {}  # measured again, and nothing failed this time
+
+
+def test_a_retry_that_is_interrupted_goes_on_with_or_without_the_option(failed, monkeypatch):
+    monkeypatch.setattr("gradscope.plan.SHARD_SECONDS", 0.0)  # several shards
+
+    def stop(state):
+        if state.done > 192 - sum(failed.failed.values()):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(failed.folder, retry_failed=True, progress=stop)
+    again = []
+    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    assert sweep(failed.folder, retry_failed=True).failed == {}
+    assert 0 < len(again) < sum(failed.failed.values())
+    assert gs.verify(failed.folder).problems == ()
+
+
+def test_a_lost_plan_brings_no_failure_back(failed):
+    good = sweep(failed.folder, retry_failed=True)
+    (failed.folder / "plan.json").unlink()
+    assert gs.verify(failed.folder).problems == (f"{failed.folder / 'plan.json'}: is missing",)
+    assert sweep(failed.folder).failed == {}
+    pd.testing.assert_frame_equal(gs.load(failed.folder).runs, good.runs)
+    assert gs.verify(failed.folder).problems == ()
+
+
+def test_what_fails_again_and_again_can_be_tried_again(failed, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "measure", failing(lambda run: True, ValueError("still\nbad")))
+        for _ in range(3):
+            assert sweep(failed.folder, retry_failed=True).failed == {"ValueError: still bad": 32}
+    assert sweep(failed.folder, retry_failed=True).failed == {}
     assert len(gs.load(failed.folder).runs) == 192
+
+
+def test_a_bound_on_memory_bounds_what_is_tried_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "measure", failing(lambda run: True, MemoryError("no")))
+        sweep(tmp_path / "out")
+    asked = []
+    monkeypatch.setattr(workers, "measure", lambda runs, threads: asked.append(runs) or measure(runs, threads))
+    sweep(tmp_path / "out", retry_failed=True, max_memory=120_000)
+    assert {len({(run["seed"], run["spectral_radius"]) for run in runs}) for runs in asked} == {1}
 
 
 def test_a_sweep_of_which_everything_failed_still_has_tables_and_a_report(tmp_path, monkeypatch):
@@ -134,18 +191,28 @@ def test_a_file_that_changed_meanwhile_fails(tmp_path):
     values = SMALL | {"task": "series", "file": str(data), "activation": "tanh"}
     values = {key: value for key, value in values.items() if key not in ("input_size", "output_size")}
     sweep = resolve("test", values)
-    data.write_text("close\n" + "\n".join(str(day % 5) for day in range(301)))
     (shard, *_) = shards(sweep.blocks)
-    measured = measure_shard(shard, sweep.kinds)
+    data.write_text("close\n" + "\n".join(str(day % 5) for day in range(301)))
+    measured = measure_shard(shard, sweep.kinds, VERSIONS)
     assert measured.failed == len(shard)
     (message,) = set(unseal(measured.content).tables[0]["message"].to_pylist())
     assert message == f"{data}: the file has changed since the sweep was planned"
 
 
-def test_a_worker_of_another_version_is_an_error():
-    sweep = resolve("test", {"hidden_size": 4, "seq_len": 5})
-    with pytest.raises(gs.GradscopeError, match=r"a worker has gradscope .*, the sweep is of 0\.0\.0: install"):
-        measure_shard(shards(sweep.blocks)[0], sweep.kinds, versions=("0.0.0", 1))
+def test_a_worker_of_another_version_is_an_error(tmp_path, monkeypatch):
+    class Elsewhere(ThreadPoolExecutor):
+        """Where another version is installed."""
+
+        def submit(self, function, *arguments):
+            def there():
+                monkeypatch.setattr(workers, "VERSIONS", ("0.0.0", 1))
+                return function(*arguments)
+
+            return super().submit(there)
+
+    said = r"a worker has gradscope 0\.0\.0, the sweep is of .*: install the same on both"
+    with Elsewhere(1) as executor, pytest.raises(gs.GradscopeError, match=said):
+        gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, executor=executor)
 
 
 # --- workers that die -------------------------------------------------------------------------------------------------
@@ -188,6 +255,30 @@ def test_a_worker_that_dies_once_costs_nothing(small, tmp_path):
     ran = run_dying(tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "once").exists()
+    assert contents(tmp_path / "out") == contents(small.folder)
+
+
+def test_a_worker_that_dies_while_the_driver_writes_costs_nothing(small, tmp_path):
+    script = """
+import os, signal, time
+import gradscope as gs
+from multiprocessing import active_children
+from small_sweep import SMALL
+
+def kill(state):
+    if state.done and not killed:
+        killed.extend(active_children())
+        os.kill(killed[0].pid, signal.SIGKILL)
+        time.sleep(1.0)  # the pool knows before the sweep does
+
+killed = []
+if __name__ == "__main__":
+    gs.sweep(out="out", overrides=SMALL, jobs=2, progress=kill)
+    assert killed
+"""
+    (tmp_path / "script.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, check=True, timeout=120)
     assert contents(tmp_path / "out") == contents(small.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from gradscope.cli import cli
 from gradscope.engine import measure
 from gradscope.files import TEMPORARY, DamagedError
 from gradscope.store import Store, files
+from gradscope.survey import survey
 
 OPTIONS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 COMMAND = [sys.executable, "-m", "gradscope", "sweep", *OPTIONS, "--no-report", "-q"]
@@ -62,9 +64,9 @@ def half(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt, match=r"interrupted; 112 of 192 runs are saved in .*out; the same command"):
         sweep(tmp_path / "out", progress=stop)
-    survey = Store(tmp_path / "out").survey()
-    assert survey.parts
-    assert survey.loose
+    found = survey(tmp_path / "out")
+    assert found.parts
+    assert found.loose
     return tmp_path / "out"
 
 
@@ -114,12 +116,12 @@ def test_a_stop_at_every_step_of_writing_costs_nothing(tmp_path, monkeypatch):
         try:
             sweep(folder)
         except KeyboardInterrupt:
-            done = Store(folder).survey().done
+            done = survey(folder).done
             before = len(measured)
             stopped, stop_at = stop_at, 0
             sweep(folder)
             stop_at = stopped
-            kept = sum(len(shard) for shard in Store(folder).survey().planned if shard.key in done)
+            kept = sum(len(shard) for shard in survey(folder).planned if shard.key in done)
             assert len(measured) - before == 192 - kept
         else:
             assert stop_at > 40
@@ -159,7 +161,7 @@ def test_what_is_in_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monke
         assert ("fsync", str(Path(target).parent)) in done[at:]
     # A shard's file goes only when the part that holds it is on the disk under its name, its timesteps before its runs.
     folder = tmp_path / "out"
-    for shard in Store(folder).survey().planned:
+    for shard in survey(folder).planned:
         gone = done.index(("unlink", str(folder / "shards" / f"{shard.key}.shard")))
         named = [step[-1] for step in done[:gone] if step[0] == "replace"]
         steps, runs = folder / "timesteps" / f"{shard.part}.parquet", folder / "shards" / f"{shard.part}.shard"
@@ -281,7 +283,7 @@ def test_damage_is_named_set_aside_and_mended(parts, kind, what):
     elif kind == "shards/*.shard" and what == "missing":
         assert any(victim.stem in problem for problem in gs.verify(parts).problems)
     elif kind == "manifest.json" and what == "missing":
-        with pytest.raises(gs.InputError, match="holds no sweep"):
+        with pytest.raises(gs.InputError, match="manifest.json: is missing; the same sweep again"):
             gs.load(parts)
     else:
         assert any(f"{name}: " in problem for problem in gs.verify(parts).problems)
@@ -354,6 +356,79 @@ def test_a_stray_file_is_named_set_aside_and_never_read(parts, place):
     sweep(parts)
     assert contents(parts) == before
     assert len(list((parts / "set-aside").glob(f"*/{place}"))) == 1
+
+
+def test_strays_in_a_sweep_that_is_not_finished_are_never_read(half, tmp_path):
+    other = sweep(tmp_path / "other", overrides={"hidden_size": 5, "seeds": 1})
+    shutil.copy(sorted((other.folder / "shards").iterdir())[0], half / "shards" / "stray.shard")
+    (half / "shards" / "stray").mkdir()
+    (half / "shards" / ".DS_Store").write_bytes(b"hidden")
+    assert len(gs.load(half).runs) == 112
+    assert len([problem for problem in gs.verify(half).problems if "stray" in problem]) == 2
+    sweep(half)
+    assert len(gs.load(half).runs) == 192
+    assert gs.verify(half).problems == ()
+
+
+def test_rot_that_leaves_the_time_of_a_file_is_found(parts):
+    assert gs.verify(parts).problems == ()
+    for victim in parts.glob("timesteps/*.parquet"):
+        stat = victim.stat()
+        flip(victim)
+        os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert len(gs.verify(parts).problems) >= len(list(parts.glob("timesteps/*.parquet")))
+
+
+def test_everything_damaged_at_once_is_set_aside_and_measured_again(parts):
+    before = contents(parts)
+    for kind in KINDS:
+        for victim in parts.glob(kind):
+            flip(victim)
+    sweep(parts)
+    assert contents(parts) == before
+
+
+@pytest.mark.parametrize("names", [["manifest.json", "plan.json"], ["manifest.json"], ["plan.json", "runs.parquet"]])
+def test_a_stop_while_damage_is_set_aside_costs_nothing(parts, monkeypatch, names):
+    before = contents(parts)
+    for name in names:
+        flip(parts / name)
+    flip(sorted(parts.glob("timesteps/*.parquet"))[0])
+    rename, count, stop_at = Path.rename, 0, 0
+
+    def stopping(path, target):
+        nonlocal count
+        count += 1
+        if count == stop_at:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stopping)
+    for stop_at in (1, 2, 3):  # noqa: B007 - read by the above
+        count = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            sweep(parts)
+    with monkeypatch.context() as patch:
+        patch.setattr("gradscope.writer.write_json", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        with contextlib.suppress(KeyboardInterrupt):
+            sweep(parts)
+    stop_at = 0
+    sweep(parts)
+    assert contents(parts) == before
+
+
+def test_a_sweep_of_overflows_is_whole(tmp_path):
+    big = {"activation": "linear", "spectral_radius": 1e200, "seeds": 1}
+    sweep(tmp_path / "out", overrides=big)
+    assert gs.verify(tmp_path / "out").problems == ()
+
+
+def test_a_plan_made_again_does_not_add_to_parts_that_are_done(half, monkeypatch):
+    monkeypatch.setattr(plan, "PART_ROWS", 10**9)  # otherwise planned than when it was begun
+    (half / "plan.json").unlink()
+    results = sweep(half)
+    assert len(results.runs) == 192
+    assert gs.verify(half).problems == ()
 
 
 def test_a_sound_shard_of_another_sweep_is_a_stray(parts, tmp_path):
@@ -437,21 +512,50 @@ def test_results_of_another_numerics_are_set_aside_and_measured_again(parts, mon
     assert len(list((parts / "set-aside").glob("*/timesteps/*.parquet"))) == len(list(files(parts / "timesteps")))
 
 
+def test_results_of_another_numerics_are_known_without_the_plan(parts, monkeypatch):
+    (parts / "plan.json").unlink()
+    monkeypatch.setattr("gradscope.intent.NUMERICS_VERSION", 2)
+    again = []
+    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    sweep(parts)
+    assert len(again) == 192
+
+
+def test_a_sweep_goes_on_from_another_folder_and_with_its_data_elsewhere(tmp_path, monkeypatch):
+    values = {"task": "series", "activation": "tanh", "hidden_size": 4, "seq_len": 8, "spectral_radius": [0.5, 0.9]}
+    rows = "close\n" + "\n".join(str(day % 7) for day in range(300))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "d.csv").write_text(rows)
+
+    def stop(state):
+        if state.done:
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        gs.sweep(out=tmp_path / "out", overrides=values | {"file": "d.csv"}, jobs=1, progress=stop)
+    monkeypatch.chdir(tmp_path)
+    os.rename("a/d.csv", "moved.csv")
+    results = gs.sweep(out="out", overrides=values | {"file": "moved.csv"}, jobs=1)
+    assert results.failed == {}
+    assert len(results.runs) == results.manifest["runs"]
+
+
 def test_a_smaller_bound_on_memory_loses_nothing_that_is_done(half, monkeypatch):
     monkeypatch.undo()  # blocks of more than one network again
-    done = Store(half).survey().done
+    done = survey(half).done
     again = []
     monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     results = sweep(half, max_memory=120_000)
     assert len(again) == 192 - 112
-    assert done <= Store(half).survey().done
+    assert done <= survey(half).done
     assert len(results.runs) == 192
 
 
 def test_files_that_cannot_be_read_are_damaged_not_a_traceback(parts):
     (parts / "plan.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DamagedError, match=r"plan\.json: cannot be read"):
-        Store(parts).runs_so_far({})
+        Store(parts).kept()
     assert any("plan.json: cannot be read" in problem for problem in gs.verify(parts).problems)
 
 

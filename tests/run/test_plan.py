@@ -110,16 +110,18 @@ def test_strangers_are_the_shards_with_runs_that_are_not_in_the_grid(pair):
 
 @given(GRIDS, st.integers(1, 7))
 def test_failed_runs_are_planned_again_and_no_others(values, step):
-    planned = shards(resolve("test", values).blocks)
+    sweep = resolve("test", values)
+    planned = shards(sweep.blocks)
     failed = {}
     chosen = [(block, run) for block in blocks_of(planned) for run in block.runs][::step]
     for block, run in chosen:
         network, setting = (kind(*(run[name] for name in kind._fields)) for kind in (Network, Setting))
         failed.setdefault(block.kind, {}).setdefault(network, set()).add(setting)
-    retried = again(planned, failed, 1)
+    retried = again(sweep.blocks, failed, planned, float("inf"))
     assert sorted(ids(retried)) == sorted(run.run_id for _, run in chosen)
     assert not {shard.key for shard in retried} & {shard.key for shard in planned}
-    assert not {shard.key for shard in retried} & {shard.key for shard in again(planned, failed, 2)}
+    more = again(sweep.blocks, failed, planned + retried, float("inf"))
+    assert not {shard.key for shard in retried} & {shard.key for shard in more}
 
 
 @given(GRIDS)

@@ -84,3 +84,30 @@ def test_loading_a_sweep_of_which_nothing_is_done_says_so(tmp_path):
         gs.sweep(out=tmp_path / "out", overrides=SMALL, jobs=1, progress=stop)
     with pytest.raises(gs.InputError, match="none of the sweep's runs is finished"):
         gs.load(tmp_path / "out")
+
+
+def test_values_are_found_however_they_are_given(tmp_path):
+    options = {"task": ["sine", "noise"], "phase": [1.0, "random"], "activation": "tanh", "seeds": 1}
+    results = gs.sweep(out=tmp_path / "out", overrides=SMALL | options | {"loss_steps": ["last", [1, 3]]}, jobs=1)
+    quarter = len(results.runs) // 3
+    assert len(results.select(phase=1).runs) == quarter
+    assert len(results.select(phase=np.array([1.0])).runs) == quarter
+    assert len(results.select(phase=None).runs) == quarter
+    assert set(results.select(phase=None).runs["task"]) == {"noise"}
+    assert len(results.select(loss_steps=[[1, 3]]).runs) == len(results.select(loss_steps="1, 3").runs) > 0
+    assert set(results.select(loss_steps="1,3").runs["loss_steps"]) == {"1,3"}
+    with pytest.raises(gs.InputError, match="no run has seq_len = None"):
+        results.select(seq_len=None)
+
+
+def test_results_that_were_loaded_before_the_sweep_went_on_say_so(tmp_path):
+    def stop(state):
+        if state.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gs.sweep(out=tmp_path / "out", overrides=SMALL, jobs=1, progress=stop)
+    early = gs.load(tmp_path / "out")
+    gs.sweep(out=tmp_path / "out", overrides=SMALL, jobs=1)
+    with pytest.raises(gs.InputError, match="the sweep has gone on since these results were loaded; load them again"):
+        _ = early.timesteps

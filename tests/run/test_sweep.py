@@ -19,7 +19,8 @@ from small_sweep import SMALL, contents
 import gradscope as gs
 from gradscope import workers
 from gradscope.spectral import unit_draw
-from gradscope.store import Store, files
+from gradscope.store import files
+from gradscope.survey import survey
 
 
 def sweep(folder, jobs=1, **more):
@@ -142,7 +143,7 @@ def test_jobs_must_be_positive(tmp_path):
 
 def test_no_temporary_file_is_left(small):
     assert [path.name for path in small.folder.rglob("*") if path.name.startswith(".")] in ([], [".lock"])
-    assert not Store(small.folder).survey().problems
+    assert not survey(small.folder).problems
 
 
 def test_a_stop_before_anything_is_measured_leaves_a_folder_that_goes_on(tmp_path, monkeypatch):

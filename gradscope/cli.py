@@ -54,7 +54,11 @@ def cli(context: click.Context) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.  [reports/NAME]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the experiment; repeatable.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [number of cores]")
-@click.option("--max-memory", metavar="SIZE", help="Memory of all workers together: 500M, 2G.  [4/5 of the machine's]")
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Memory for measuring, of all workers together: 500M, 2G. Each process takes 100M besides.  [4/5 of all]",
+)
 @click.option("--executor", metavar="tcp://HOST:PORT", help="Measure on a Dask cluster: its scheduler's address.")
 @click.option("--plan", "plan_only", is_flag=True, help="Run nothing; say what would be done, why, and what it takes.")
 @click.option("--retry-failed", is_flag=True, help="Measure runs again that failed before.")
@@ -74,7 +78,7 @@ def sweep(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    r"""Run a sweep and write its tables, figures and report. Running it again resumes.
+    """Run a sweep and write its tables, figures and report. Running it again resumes.
 
     EXPERIMENT is a shipped experiment (`gradscope list` names them) or a TOML file; spectral-radius if not given.
 
@@ -82,8 +86,9 @@ def sweep(
     gradscope sweep
     gradscope sweep spectral-radius --set seeds=2 --set 'seq_len=[50, 100]' -o reports/small
     gradscope sweep my-experiment.toml --plan
-    """
+    """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope import experiment as experiments
+    from gradscope.intent import check_room
     from gradscope.run import preview
     from gradscope.run import sweep as run_sweep
     from gradscope.values import in_words
@@ -96,10 +101,11 @@ def sweep(
             click.echo(f"  {key} = {in_words(values)}")
     how: dict[str, Any] = {"jobs": jobs, "max_memory": _bytes(max_memory), "retry_failed": retry_failed}
     if plan_only:
-        meant, expected = preview(experiment, out, overrides, **how)
-        terminal.show_plan(meant, expected, report=not no_report)
-        if meant.refused:
-            raise meant.refused
+        if executor:
+            raise InputError("predicts for this machine alone", where="--plan", hint="leave out --executor")
+        meant, expected, folder = preview(experiment, out, overrides, **how)
+        terminal.show_plan(meant, expected, folder, report=not no_report)
+        check_room(meant, folder)
         return
     begun = time.monotonic()
     with terminal.progress(quiet) as progress:
@@ -144,6 +150,9 @@ def verify(folder: Path, quiet: bool) -> None:
         click.echo(problem, err=True)
     if found.problems:
         click.echo("the same sweep again sets aside what is damaged, and measures what is lost with it", err=True)
+    elif found.unfinished:
+        click.echo(f"{folder}: not finished: {found.unfinished}; the same sweep again goes on from there", err=True)
+    if not found.ok:
         raise click.exceptions.Exit(1)
     if not quiet:
         click.echo(f"{found.runs:,} runs in {folder}: every file is as it was written")
@@ -202,10 +211,19 @@ def list_experiments() -> None:
 
 
 def _report(results: Results, quiet: bool) -> None:
+    from rich.console import Console
+
     from gradscope.reporting import report
     from gradscope.reporting.findings import findings
 
-    path = report(results)
+    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+    with console.status("drawing figures and report", spinner="line"):
+        try:
+            path = report(results)
+        except KeyboardInterrupt:
+            folder = results.folder
+            click.echo(f"interrupted; the tables are whole, gradscope report {folder} writes the report", err=True)
+            raise click.exceptions.Exit(130) from None
     if not quiet:
         found = findings(results)
         for finding in found[:PRINTED]:

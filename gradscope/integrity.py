@@ -15,10 +15,23 @@ from gradscope.survey import Survey, survey
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a folder (nothing, if `problems` is empty), and how many runs it holds."""
+    """What is wrong with a folder, and how many runs it holds.
+
+    Attributes
+    ----------
+    problems : what is damaged, missing or stray; nothing, if that is empty.
+    runs : that are there.
+    unfinished : how far the sweep has come, in words; empty if it is finished.
+    """
 
     problems: tuple[str, ...]
     runs: int
+    unfinished: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the sweep is finished, and nothing is wrong with it."""
+        return not self.problems and not self.unfinished
 
 
 def verify(folder: str | Path) -> Verdict:
@@ -28,7 +41,7 @@ def verify(folder: str | Path) -> Verdict:
 
     Examples
     --------
-    `gs.verify("reports/spectral-radius").problems`
+    `gs.verify("reports/spectral-radius").ok`
     """
     store = Store(Path(folder))
     store.refuse_others()
@@ -39,14 +52,15 @@ def verify(folder: str | Path) -> Verdict:
     if found.manifest is None or problems:
         return Verdict(tuple(problems), 0)
     runs = store.runs_of(store.kept(), found.manifest["grid"])
+    total = found.manifest["runs"]
     if not found.manifest["finished"]:
-        problems.append(f"{folder}: not finished: {len(runs):,} of {found.manifest['runs']:,} runs are done")
-    else:
-        problems += _disagreements(store, found)
-        if len(runs) != found.manifest["runs"]:
-            problems.append(f"{folder}: {len(runs):,} runs, but the sweep has {found.manifest['runs']:,}")
-        if not pq.read_table(store.folder / RUNS).to_pandas().equals(runs.to_pandas()):  # NaN is equal to NaN
-            problems.append(f"{store.folder / RUNS}: holds other runs than the shards")
+        said = f"{len(runs):,} of {total:,} runs are done"
+        return Verdict((), len(runs), said if len(runs) < total else f"{said}, but not yet in the final table")
+    problems += _disagreements(store, found)
+    if len(runs) != total:
+        problems.append(f"{folder}: {len(runs):,} runs, but the sweep has {total:,}")
+    if not pq.read_table(store.folder / RUNS).to_pandas().equals(runs.to_pandas()):  # NaN is equal to NaN
+        problems.append(f"{store.folder / RUNS}: holds other runs than the shards")
     return Verdict(tuple(problems), len(runs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections import Counter
@@ -23,7 +24,7 @@ from gradscope.store import Store
 from gradscope.survey import Survey, survey
 from gradscope.values import in_words
 
-NEW, BEGUN, DAMAGED, FAILED_BEFORE = "new", "planned before, not done yet", "damaged", "failed before"
+NEW, BEGUN, DAMAGED, FAILED_BEFORE = "new", "planned before, not done yet", "lost with damaged files", "failed before"
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ def _refusal(sweep: Sweep, found: Survey, folder: Path, foreign: set[str]) -> In
     held = found.manifest or {"name": "unknown", "hash": "its manifest is damaged"}
     return InputError(
         f"output folder holds another sweep ({held['name']}, {held['hash']}): up to {strangers:,} of its runs are not "
-        f"in this one ({sweep.name}); changed: {_changes(sweep, found)}",
+        f"in this one; changed: {_changes(sweep, found)}",
         where=str(folder),
-        hint="choose another folder with -o, or remove this one",
+        hint="choose another folder with -o",
     )
 
 
@@ -161,7 +162,7 @@ def _changes(sweep: Sweep, held: Survey) -> str:
     """In which keys the sweep in the folder differs from this one."""
     before = held.manifest["grid"] if held.manifest else {}
     keys = [key for key in {**before, **sweep.grid} if list(sweep.grid.get(key, ())) != before.get(key, [])]
-    found = [f"{key} {in_words(before.get(key, []))} → {in_words(sweep.grid.get(key, ()))}" for key in keys]
+    found = [f"{key} from {in_words(before.get(key, []))} to {in_words(sweep.grid.get(key, ()))}" for key in keys]
     return "; ".join(found) or "the data"
 
 
@@ -169,7 +170,7 @@ def _changes(sweep: Sweep, held: Survey) -> str:
 
 # Measured on sweeps from 840 to 200,000 runs.
 DRIVER_BYTES, WORKER_BYTES = 210e6, 110e6  # that a process takes before it measures: Python and its libraries
-RUN_MEMORY = 500  # bytes of the driver's for a run, when the final table is written
+RUN_MEMORY = 1000  # bytes of the driver's for a run, when the final table is written
 STARTED = 1.2  # seconds in which workers start and the tables are finished
 ROW_BYTES, RUN_BYTES = 8.0, 210.0  # of a row of timesteps and of runs, on the disk
 WRITTEN = 1.2e-7  # seconds for a row of timesteps to be written
@@ -185,6 +186,7 @@ class Outlook:
     ----------
     seconds : until the tables are written.
     memory : bytes of all processes together, at their most.
+    measuring : how much of that is for the measurements, which `max_memory` bounds.
     disk : bytes that the tables will take beyond what is there.
     free : bytes that are free where they will be.
     report : seconds for figures and report, when the tables are there.
@@ -193,6 +195,7 @@ class Outlook:
 
     seconds: float
     memory: float
+    measuring: float
     disk: float
     free: float
     report: float
@@ -207,9 +210,11 @@ def outlook(meant: Intent, folder: Path, jobs: int, max_memory: float) -> Outloo
     speed = calibrated(blocks)
     seconds = STARTED + speed.seconds(blocks) / workers + WRITTEN * sum(block.steps for block in blocks)
     memory = DRIVER_BYTES + RUN_MEMORY * len(meant.sweep)
-    memory += largest if workers == 1 else workers * (WORKER_BYTES + largest)
+    memory += workers * largest + (workers * WORKER_BYTES if workers > 1 else 0)
     report = speed.slowness * (REPORT + PANEL * min(PANELS, len(meant.sweep.blocks)) + RUN_READ * len(meant.sweep))
-    return Outlook(seconds if blocks else 0.0, memory, disk_of(meant), free_at(folder), report, workers)
+    return Outlook(
+        seconds if blocks else 0.0, memory, workers * largest, disk_of(meant), free_at(folder), report, workers
+    )
 
 
 def fitting(meant: Intent, jobs: int, max_memory: float) -> int:
@@ -233,15 +238,31 @@ def free_at(folder: Path) -> float:
 
 
 def machine_memory() -> float:
-    """Bytes of the machine's memory; infinity where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
+    """Bytes of memory that there are for this process; infinity where the system does not say."""
+    found = [float("inf")]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(ValueError, OSError):  # of a container or a job
+        found.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found)
+
+
+def machine_cores() -> int:
+    """Cores that there are for this process."""
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_room(meant: Intent, folder: Path) -> None:
-    """Raise InputError if the disk has no room for what is to be done."""
+    """Raise InputError if the disk has no room for what is to be done, or the machine no memory for its table."""
+    table, there = DRIVER_BYTES + RUN_MEMORY * len(meant.sweep), machine_memory()
+    if meant.todo and table > there:
+        raise InputError(
+            f"the table of {len(meant.sweep):,} runs needs {in_bytes(table)}, and there are {in_bytes(there)}",
+            where="memory",
+            hint="split the sweep, by seeds, into several folders",
+        )
     needed, free = disk_of(meant), free_at(folder)
     if needed > free:
         raise InputError(

@@ -212,7 +212,7 @@ def in_bytes(size: float) -> str:
     '1.5 GiB'
     """
     for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} TiB"

@@ -34,6 +34,10 @@ class Results:
         self.folder = store.folder
         self.runs = runs
 
+    def __repr__(self) -> str:
+        finished = "" if self.manifest["finished"] else ", not finished"
+        return f"<{len(self.runs):,} of {self.manifest['runs']:,} runs in {self.folder}{finished}>"
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The folder's manifest."""

@@ -15,11 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gradscope.cluster import connected
 from gradscope.cost import seconds
-from gradscope.errors import InputError
+from gradscope.errors import GradscopeError, InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
-from gradscope.intent import Intent, Outlook, check_room, fitting, intent, machine_memory, outlook
+from gradscope.intent import Intent, Outlook, check_room, fitting, intent, machine_cores, machine_memory, outlook
 from gradscope.plan import Shard
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
@@ -27,7 +28,7 @@ from gradscope.spectral import unit_draw
 from gradscope.speed import Speed
 from gradscope.survey import survey
 from gradscope.workers import Crew, Measured, crew_of, measure_all
-from gradscope.writer import Writer, writing
+from gradscope.writer import Writer, refuse_unwritable, writing
 
 FINISHED = 4e-6  # seconds for a run in the final table
 
@@ -42,6 +43,7 @@ class Progress(NamedTuple):
     rate : runs a second in this call.
     left : seconds; None until something can be said.
     now : parameters of what was measured last.
+    note : what is out of the ordinary, said once.
     """
 
     done: int
@@ -50,6 +52,7 @@ class Progress(NamedTuple):
     rate: float = 0.0
     left: float | None = None
     now: str = ""
+    note: str = ""
 
 
 class InterruptedSweep(KeyboardInterrupt):
@@ -101,31 +104,46 @@ def sweep(
     """
     resolved = read(experiment, overrides)
     folder, jobs, limit = _checked(resolved, out, jobs, max_memory)
-    early = None
-    if not folder.exists():  # what cannot be is refused before anything is made
-        early = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
-    with writing(folder) as writer:
-        if early and early.survey == survey(folder):
-            meant = early
-        else:
-            meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
-        if not meant.settled:
-            unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
-            manifest = _manifest(meant, command)
-            _make_ready(meant, writer, manifest)
-            watch = _Watch(meant, writer, progress)
-            try:
-                with crew_of(executor, jobs, fitting(meant, jobs, limit)) as crew:
-                    for shard, measured in measure_all(
-                        crew, _samples_first(meant.todo), resolved.kinds, writer.store.shard_path
-                    ):
-                        writer.append(shard, measured.content)
-                        watch.saw(shard, measured, crew)
-            except KeyboardInterrupt:
-                raise InterruptedSweep(watch.interrupted()) from None
-            writer.finish(manifest | {"finished": _now()})
-            writer.log(f"finished: {len(resolved):,} runs, {watch.failed:,} failed in this call")
+    with connected(executor) as (given, cores):
+        early = None
+        if not folder.exists():  # what cannot be is refused before anything is made
+            early = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
+        with writing(folder) as writer:
+            if early and early.survey == survey(folder):
+                meant = early
+            else:
+                meant = _startable(intent(resolved, folder, limit, retry_failed=retry_failed), folder)
+            if not meant.settled:
+                unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
+                with crew_of(given, cores, jobs, fitting(meant, jobs, limit)) as crew:
+                    _carry_out(meant, writer, crew, command, _Watch(meant, writer, progress))
     return load(folder)
+
+
+def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: _Watch) -> None:
+    """Do what is meant. Whatever ends it, what is finished stays, and the log says what it was."""
+    manifest = _manifest(meant, command)
+    try:
+        _make_ready(meant, writer, manifest, watch)
+        who = f"process {os.getpid()} on {platform.node()}, {crew.workers or 'some'} workers"
+        writer.log(f"gradscope {version('gradscope')}, {who}: {command or 'gradscope.sweep()'}")
+        watch.begin()
+        todo = _samples_first(meant.todo)
+        for shard, measured in measure_all(crew, todo, meant.sweep.kinds, writer.store.shard_path, watch.say):
+            writer.append(shard, measured.content)
+            watch.saw(shard, measured, crew)
+        if crew.stop.is_set():
+            raise KeyboardInterrupt
+        writer.finish(manifest | {"finished": _now()})
+        writer.log(f"finished: {len(meant.sweep):,} runs, {watch.failed:,} failed in this call")
+    except KeyboardInterrupt:
+        writer.log(f"interrupted: {watch.done}")
+        look = f"; gradscope report {writer.folder} shows what is there" if watch.any else ""
+        said = f"interrupted; {watch.done} are saved in {writer.folder}; the same command goes on from here{look}"
+        raise InterruptedSweep(said) from None
+    except GradscopeError as error:
+        writer.log(f"stopped: {error}")
+        raise GradscopeError(f"{error}; what is finished is saved, and the same command goes on from there") from None
 
 
 def preview(
@@ -135,17 +153,24 @@ def preview(
     jobs: int | None = None,
     max_memory: float | None = None,
     retry_failed: bool = False,
-) -> tuple[Intent, Outlook]:
-    """What `sweep` with these arguments would do, and what that would take. Nothing is run, but samples for a second.
+) -> tuple[Intent, Outlook, Path]:
+    """What `sweep` with these arguments would do, what that would take, and the folder. Only samples are run.
 
     Examples
     --------
     `preview("spectral-radius", overrides={"seeds": 50})[1].seconds`
+
+    Raises
+    ------
+    InputError : what `sweep` would not start with, but for too little room or memory, which the outlook tells.
     """
     resolved = read(experiment, overrides)
     folder, jobs, limit = _checked(resolved, out, jobs, max_memory)
     meant = intent(resolved, folder, limit, retry_failed=retry_failed)
-    return meant, outlook(meant, folder, jobs, limit)
+    if meant.refused:
+        raise meant.refused
+    refuse_unwritable(folder)
+    return meant, outlook(meant, folder, jobs, limit), folder
 
 
 def _checked(
@@ -157,7 +182,7 @@ def _checked(
     if max_memory is not None and not (isinstance(max_memory, int | float) and max_memory > 0):
         raise InputError(f"{max_memory!r}", where="max_memory", allowed="a number of bytes > 0")
     limit = 0.8 * machine_memory() if max_memory is None else max_memory
-    return Path(out or Path("reports") / resolved.name), jobs or os.cpu_count() or 1, limit
+    return Path(out or Path("reports") / resolved.name), jobs or machine_cores(), limit
 
 
 def _startable(meant: Intent, folder: Path) -> Intent:
@@ -168,18 +193,19 @@ def _startable(meant: Intent, folder: Path) -> Intent:
     return meant
 
 
-def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any]) -> None:
+def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watch: _Watch) -> None:
     """Put out of the way what cannot be used, and write down what is going to be done."""
+    writer.log("begun")  # the folder is known by its log
     if meant.start_over:
-        writer.log(f"{meant.start_over}: what was measured before is in {writer.start_over()}")
+        watch.say(f"{meant.start_over}: what was measured before is set aside in {writer.start_over()}")
     for problem in meant.survey.problems:
-        writer.log(f"set aside: {problem}")
+        watch.say(f"{'set aside: ' if problem.path.exists() else ''}{problem}")
     writer.set_aside(meant.survey.problems)
     writer.write_manifest(manifest)
     writer.write_plan(meant.planned)
     writer.begin(meant.planned, meant.survey)
     reasons = ", ".join(f"{count:,} {why}" for why, count in meant.reasons.items())
-    writer.log(f"begun: {meant.done:,} of {len(meant.sweep):,} runs done, to do: {reasons or 'nothing'}")
+    writer.log(f"{meant.done:,} of {len(meant.sweep):,} runs done, to do: {reasons or 'nothing'}")
 
 
 def _samples_first(todo: Sequence[Shard]) -> list[Shard]:
@@ -203,7 +229,11 @@ class _Watch:
             self._ahead[block.kind] += seconds(block)
         self._worked, self._ran = 0.0, 0
         self.failed = 0
-        self._tell(Progress(meant.done, len(meant.sweep)))
+        self._last = Progress(meant.done, len(meant.sweep))
+
+    def begin(self) -> None:
+        """Say what is done already."""
+        self._tell(self._last)
 
     def saw(self, shard: Shard, measured: Measured, crew: Crew) -> None:
         """Take in a shard that is done."""
@@ -230,15 +260,23 @@ class _Watch:
         )
         self._tell(Progress(done, len(self._meant.sweep), self.failed, self._ran / elapsed, left, what))
 
-    def interrupted(self) -> str:
-        """Note that the sweep was interrupted, and say what is saved."""
-        done = f"{self._meant.done + self._ran:,} of {len(self._meant.sweep):,} runs"
-        self._writer.log(f"interrupted: {done} done")
-        folder = self._writer.folder
-        look = f"; gradscope report {folder} shows what is there" if self._meant.done + self._ran else ""
-        return f"interrupted; {done} are saved in {folder}; the same command goes on from here{look}"
+    def say(self, text: str) -> None:
+        """Note what is out of the ordinary, in the log and for whoever wants to know."""
+        self._writer.log(text)
+        self._tell(self._last._replace(note=text))
+
+    @property
+    def any(self) -> int:
+        """How many runs are done."""
+        return self._meant.done + self._ran
+
+    @property
+    def done(self) -> str:
+        """How much is done, in words."""
+        return f"{self.any:,} of {len(self._meant.sweep):,} runs"
 
     def _tell(self, progress: Progress) -> None:
+        self._last = progress._replace(note="")
         if self._progress:
             self._progress(progress)
 

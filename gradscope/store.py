@@ -50,7 +50,8 @@ class Store:
         except FileNotFoundError:
             if (self.folder / PLAN).exists():
                 raise InputError("is missing", where=str(self.folder / MANIFEST), hint=MENDED) from None
-            raise InputError("holds no sweep", where=str(self.folder), hint="run gradscope sweep first") from None
+            what = "holds no sweep" if self.folder.exists() else "no such folder"
+            raise InputError(what, where=str(self.folder), hint="run gradscope sweep first") from None
 
     @property
     def is_ours(self) -> bool:
@@ -58,7 +59,9 @@ class Store:
         return (self.folder / PLAN).exists() or (self.folder / LOG).exists()
 
     def refuse_others(self) -> None:
-        """Raise InputError if the folder's manifest is of another version of gradscope, or of another program."""
+        """Raise InputError if the folder is a file, or its manifest another version's or another program's."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError("is a file, not a folder", where=str(self.folder))
         try:
             content = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):

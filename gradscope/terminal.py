@@ -34,30 +34,42 @@ def progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 def _lines() -> Callable[[Progress], None]:
-    last = [time.monotonic()]
+    last: list[float] = []
 
     def show(state: Progress) -> None:
         now = time.monotonic()
-        if now - last[0] >= EVERY:
-            last[0] = now
-            click.echo(f"{state.done:,} of {state.total:,} runs, {_figures(state)}; {state.now}", err=True)
+        if state.note:
+            click.echo(state.note, err=True)
+        elif not last or now - last[0] >= EVERY:
+            last[:] = [now]
+            click.echo(f"{_count_of(state)}{_figures(state)}{'; ' if state.now else ''}{state.now}", err=True)
 
     return show
 
 
 @contextmanager
 def _bar(console: Any) -> Iterator[Callable[[Progress], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = (TextColumn("runs"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
-    with Bar(*columns, TextColumn("[dim]{task.fields[now]}"), console=console) as bar:
+    figures = TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True))
+    now = TextColumn("[dim]{task.fields[now]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    with Bar(BarColumn(bar_width=16), figures, now, console=console, expand=True) as bar:
         task = bar.add_task("runs", total=None, figures="", now="")
 
         def show(state: Progress) -> None:
-            bar.update(task, completed=state.done, total=state.total, figures=_figures(state), now=state.now)
+            if state.note:
+                bar.console.print(state.note, highlight=False, soft_wrap=True)
+                return
+            shown = _count_of(state) + _figures(state)
+            bar.update(task, completed=state.done, total=state.total, figures=shown, now=state.now)
 
         yield show
+
+
+def _count_of(state: Progress) -> str:
+    return f"{state.done:,} of {state.total:,} runs, "
 
 
 def _figures(state: Progress) -> str:
@@ -74,33 +86,32 @@ def _time(seconds: float) -> str:
     return text.removeprefix("0:").removeprefix("0")
 
 
-def show_plan(meant: Intent, expected: Outlook, report: bool) -> None:
+def show_plan(meant: Intent, expected: Outlook, folder: Path, report: bool) -> None:
     """Print what a sweep would do."""
     from rich.console import Console
     from rich.table import Table
 
     from gradscope.plan import in_bytes
 
-    table = Table(show_header=False, title=f"{meant.sweep.name} ({meant.sweep.hash})", title_justify="left")
+    table = Table(show_header=False, title=f"{meant.sweep.name} in {folder}", title_justify="left")
     table.add_row("runs in the grid", f"{len(meant.sweep):,}")
     table.add_row("already done", f"{meant.done:,}")
+    if meant.left_failed:
+        table.add_row("  of which failed", f"{meant.left_failed:,} (--retry-failed measures them again)")
     table.add_row("to do", f"{sum(map(len, meant.todo)):,}")
     for why, count in meant.reasons.items():
         table.add_row(f"  {why}", f"{count:,}")
-    if meant.left_failed:
-        table.add_row("failed, left as they are", f"{meant.left_failed:,} (--retry-failed measures them again)")
-    table.add_row(
-        "shards to do", f"{len(meant.todo):,} of {len(meant.planned):,}, by {_count(expected.workers, 'worker')}"
-    )
-    drawing = f", then {_time(expected.report)} for figures and report" if report and expected.report else ""
-    table.add_row("time", f"{_time(expected.seconds)} for the tables{drawing}")
-    table.add_row("memory, at most", in_bytes(expected.memory))
-    table.add_row("disk", f"{in_bytes(expected.disk)} ({in_bytes(expected.free)} free)")
+    if meant.todo:
+        workers = _count(expected.workers, "worker")
+        table.add_row("batches (shards)", f"{len(meant.todo):,} of {len(meant.planned):,}, by {workers}")
+        drawing = f", then {_time(expected.report)} for figures and report" if report else ""
+        table.add_row("time", f"{_time(expected.seconds)} for the tables{drawing}")
+        measuring = in_bytes(expected.measuring)
+        table.add_row("memory, at most", f"{in_bytes(expected.memory)}, of which {measuring} for measuring")
+        table.add_row("disk", f"{in_bytes(expected.disk)} for the tables ({in_bytes(expected.free)} free)")
     Console().print(table)
     for problem in meant.survey.problems:
-        click.echo(f"to be set aside: {problem}")
-    if expected.disk > expected.free:
-        click.echo("the disk has no room for this; the sweep would not start")
+        click.echo(f"{'to be set aside: ' if problem.path.exists() else ''}{problem}")
 
 
 def _count(number: int, what: str) -> str:

@@ -36,8 +36,8 @@ AHEAD = 64  # shards handed to a caller's executor before they are waited for: e
 DEATHS = 2  # of workers that measured nothing but one shard, until that is what they died of
 VERSIONS = (__version__, NUMERICS_VERSION)
 UNGUARDED = (
-    "worker processes died, or were killed, as they started. A script must call gradscope.sweep under "
-    '`if __name__ == "__main__":`, or with jobs=1'
+    "worker processes died as they started: killed, or out of memory, of which --jobs 1 takes less; "
+    'or a script calls gradscope.sweep outside of `if __name__ == "__main__":`'
 )
 Kinds = Mapping[str, type]
 
@@ -180,9 +180,11 @@ class _Queue:
 
 
 def measure_all(
-    crew: Crew, shards: Sequence[Shard], kinds: Kinds, place: Callable[[str], Path]
+    crew: Crew, shards: Sequence[Shard], kinds: Kinds, place: Callable[[str], Path], say: Callable[[str], None]
 ) -> Iterator[tuple[Shard, Measured]]:
-    """Measure shards, and yield them as they finish; `place` says where the file of a key will be.
+    """Measure shards, and yield them as they finish.
+
+    `place` says where the file of a key will be; `say` is told of workers that die.
 
     Raises GradscopeError if the executor cannot go on; what was yielded stays good.
     """
@@ -199,6 +201,8 @@ def measure_all(
                     yield running.pop(future), measured
             if broken and not crew.stop.is_set():
                 crew.executor = crew.renew()
+                keys = ", ".join(shard.key for shard in running.values())
+                say(f"a worker process died; measured again: {keys or 'nothing'}")
                 given_up = queue.died(list(running.values())) if running else None
                 running.clear()
                 if given_up:
@@ -242,8 +246,8 @@ def _result(future: Future[Measured], shard: Shard, kinds: Kinds) -> Measured | 
 def _gave_up(error: Exception) -> GradscopeError:
     if isinstance(error, GradscopeError):
         return error
-    said = f"the executor failed ({type(error).__name__}: {error})"
-    return GradscopeError(f"{said}; what is finished is saved, and the same call goes on from there")
+    said = f"the executor failed ({': '.join(filter(None, [type(error).__name__, str(error)]))})"
+    return GradscopeError(said)
 
 
 class _Inline(Executor):
@@ -259,52 +263,30 @@ class _Inline(Executor):
 
 
 @contextmanager
-def crew_of(executor: Executor | str | None, jobs: int, most: int) -> Iterator[Crew]:
-    """Who measures: the caller's executor, a cluster at an address, this process for one job, or processes of our own.
+def crew_of(executor: Executor | None, cores: int, jobs: int, most: int) -> Iterator[Crew]:
+    """Who measures: the caller's executor, this process for one job, or processes of our own.
 
-    No more than `most` processes are started. Ctrl-C ends the block with KeyboardInterrupt, soon.
+    `cores` are the executor's; 0 if they are not known. No more than `most` processes are started. Ctrl-C, and what a
+    scheduler sends to end a job, end the block with KeyboardInterrupt, soon.
     """
     processes = max(1, min(jobs, most))
     threads = jobs // processes  # what fewer shards than cores leave to each
-    if isinstance(executor, str):
-        with _cluster(executor) as (cluster, cores), _interrupt_deferred() as stop:
-            yield Crew(cluster, cores, 2 * cores + 2, 1, False, stop, _cannot_renew)
-    elif executor:
-        with _interrupt_deferred() as stop:
-            yield Crew(executor, 0, AHEAD, 1, False, stop, _cannot_renew)
+    if executor:
+        with _stopped_by_signals() as stop:
+            yield Crew(executor, cores, 2 * cores + 2 if cores else AHEAD, 1, False, stop, _cannot_renew)
     elif processes == 1:
-        try:
-            yield Crew(_Inline(), 1, 1, threads, False, Event(), _cannot_renew)
-        finally:
-            release()
+        with _stopped_by_signals(at_once=True) as stop:
+            try:
+                yield Crew(_Inline(), 1, 1, threads, False, stop, _cannot_renew)
+            finally:
+                release()
     else:
-        with _interrupt_deferred() as stop, _Processes(processes, stop) as own:
+        with _stopped_by_signals() as stop, _Processes(processes, stop) as own:
             yield Crew(own.start(), processes, processes + 1, threads, True, stop, own.start)
 
 
 def _cannot_renew() -> Executor:
-    raise GradscopeError("the executor broke; what is finished is saved, and the same call goes on from there")
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """The executor of a Dask cluster, and the number of its threads."""
-    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://")):
-        raise InputError(f"{address!r}", where="executor", allowed="tcp://HOST:PORT, the address of a Dask scheduler")
-    try:
-        from distributed import Client
-    except ImportError:
-        hint = "pip install 'gradscope[cluster]'"
-        raise InputError("a cluster needs Dask", where="executor", hint=hint) from None
-    try:
-        client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address} ({error})", where="executor") from None
-    with client:
-        cores = sum(client.nthreads().values())
-        if not cores:
-            raise InputError(f"the Dask cluster at {address} has no workers", where="executor", hint="start some")
-        yield client.get_executor(), cores
+    raise GradscopeError("the executor broke")
 
 
 class _Processes:
@@ -395,16 +377,27 @@ def _interrupt_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupt_deferred() -> Iterator[Event]:
-    """Within the block Ctrl-C sets an event, and is raised at its end: executors break if it is raised anywhere."""
+def _stopped_by_signals(*, at_once: bool = False) -> Iterator[Event]:
+    """Within the block Ctrl-C and its like set an event, and are raised at its end: executors break if it is anywhere.
+
+    They are raised where they arrive if `at_once`.
+    """
     stop = Event()
     if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
         yield stop
         return
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+    def heard(*_: object) -> None:
+        stop.set()
+        if at_once:
+            raise KeyboardInterrupt
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last of which not every system has
+    before = {number: signal.signal(number, heard) for name in names if (number := getattr(signal, name, None))}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if stop.is_set():
         raise KeyboardInterrupt

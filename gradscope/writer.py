@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,25 @@ def writing(folder: Path) -> Iterator[Writer]:
 
     Raises InputError if it cannot be written, if another process writes it, or if it holds anything but a sweep.
     """
+    with _locked(folder):
+        yield Writer(folder)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise the InputError with which `writing` would begin, if it would. Nothing is made."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise InputError("output folder cannot be written", where=str(folder))
+    if (folder / LOCK).exists():
+        with _locked(folder):
+            pass
+    _refuse_others(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     # A lock of the operating system: it is gone when the process is, however that ends.
     lock = FileLock(folder / LOCK, blocking=False)
     try:
@@ -49,7 +69,7 @@ def writing(folder: Path) -> Iterator[Writer]:
         raise InputError(f"output folder cannot be written: {error.strerror}", where=str(folder)) from None
     with lock:
         lock.release()  # one of two: it is held until the end of the block
-        yield Writer(folder)
+        yield
 
 
 def _refuse_others(folder: Path) -> None:

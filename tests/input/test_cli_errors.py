@@ -280,7 +280,7 @@ def tiny_sweep(command, tmp_path):
 
 def test_output_folder_that_is_a_file(refused, tmp_path):
     (tmp_path / "out").write_text("a file", encoding="utf-8")
-    assert_says(refused(*sweep_of(TINY)), "out: output folder cannot be written")
+    assert_says(refused(*sweep_of(TINY)), "out: is a file, not a folder")
 
 
 def test_output_folder_that_cannot_be_written(refused, tmp_path):
@@ -324,7 +324,7 @@ def test_bad_value_leaves_a_sweep_as_it_is(refused):
 @pytest.mark.parametrize("name", ["report", "figures"])
 class TestFolderToRead:
     def test_missing(self, refused, name):
-        assert_says(refused(name, "nowhere"), "nowhere: holds no sweep; run gradscope sweep first")
+        assert_says(refused(name, "nowhere"), "nowhere: no such folder; run gradscope sweep first")
 
     def test_empty(self, refused, tmp_path, name):
         (tmp_path / "empty").mkdir()
@@ -332,7 +332,7 @@ class TestFolderToRead:
 
     def test_a_file(self, refused, tmp_path, name):
         (tmp_path / "file").write_text("a file", encoding="utf-8")
-        assert_says(refused(name, "file"), "file.*(holds no sweep|Not a directory)")
+        assert_says(refused(name, "file"), "file: is a file, not a folder")
 
     def test_something_else(self, refused, tmp_path, name):
         (tmp_path / "manifest.json").write_text('{"manifest_version": 3}', encoding="utf-8")
@@ -360,7 +360,7 @@ PROCESSES = {
     "value": (["sweep", *setting("seq_len", 0), "-o", "out"], "--set seq_len: 0; allowed: a whole number >= 1"),
     "experiment": (["sweep", "spectral-radios", "-o", "out"], "did you mean 'spectral-radius'?"),
     "folder": (["sweep", "-o", "file/below"], "file/below: output folder cannot be written"),
-    "report": (["report", "nowhere"], "nowhere: holds no sweep; run gradscope sweep first"),
+    "report": (["report", "nowhere"], "nowhere: no such folder; run gradscope sweep first"),
     "usage": (["sweep", "--jobs", "0"], "'--jobs': 0 is not in the range x>=1"),
 }
 

@@ -13,6 +13,7 @@ from small_sweep import SMALL, contents
 
 import gradscope as gs
 from gradscope import plan
+from gradscope.workers import VERSIONS
 
 # Of a library that tells so at import or at its end.
 pytestmark = [
@@ -65,13 +66,15 @@ def test_the_command_line_takes_an_address(small, tmp_path, cluster):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("somewhere", r"executor: 'somewhere'; allowed: tcp://HOST:PORT"),
-        ("tcp://127.0.0.1:1", r"executor: no Dask scheduler answers at tcp://127\.0\.0\.1:1"),
+        ("somewhere", r"--executor: 'somewhere'; allowed: tcp://HOST:PORT"),
+        ("tcp://localhost", r"--executor: 'tcp://localhost'; allowed: tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:1", r"--executor: no Dask scheduler answers at tcp://127\.0\.0\.1:1"),
     ],
 )
 def test_an_address_that_cannot_be_is_an_error(tmp_path, address, said):
     with pytest.raises(gs.InputError, match=said):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, executor=address)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_without_workers_is_an_error(tmp_path):
@@ -80,3 +83,26 @@ def test_a_cluster_without_workers_is_an_error(tmp_path):
         pytest.raises(gs.InputError, match="has no workers; start some"),
     ):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, executor=empty.scheduler_address)
+
+
+def other_versions():
+    from gradscope import workers
+
+    workers.VERSIONS = ("0.0.9", 1)
+
+
+def same_versions(versions):
+    from gradscope import workers
+
+    workers.VERSIONS = versions
+
+
+def test_workers_with_another_gradscope_are_refused_before_anything_is_written(tmp_path, cluster):
+    with Client(cluster) as client:
+        client.run(other_versions)
+        try:
+            with pytest.raises(gs.InputError, match=r"worker tcp://.* has gradscope 0\.0\.9, the sweep is of"):
+                gs.sweep(out=tmp_path / "out", overrides=SMALL, executor=cluster.scheduler_address)
+        finally:
+            client.run(same_versions, VERSIONS)
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gradscope import cost, speed
 from gradscope.cost import PRICES, seconds
+from gradscope.errors import InputError
 from gradscope.experiment import read
 from gradscope.grid import resolve
 from gradscope.intent import disk_of, intent
@@ -132,15 +133,14 @@ def test_the_predicted_disk_is_what_the_tables_take(tmp_path):
 
 def test_a_preview_runs_nothing_and_says_what_is_done(tmp_path):
     values = {"hidden_size": 4, "seq_len": 6, "batch_size": 2, "spectral_radius": 0.9, "activation": "tanh"}
-    meant, expected = preview(out=tmp_path / "out", overrides=values, jobs=2)
+    meant, expected, _ = preview(out=tmp_path / "out", overrides=values, jobs=2)
     assert not (tmp_path / "out").exists()
     assert (meant.done, meant.reasons) == (0, {"new": 60})
     assert expected.seconds > 0
     sweep(out=tmp_path / "out", overrides=values, jobs=1)
-    meant, expected = preview(out=tmp_path / "out", overrides=values | {"seeds": 7}, jobs=2)
+    meant, expected, _ = preview(out=tmp_path / "out", overrides=values | {"seeds": 7}, jobs=2)
     assert (meant.done, meant.reasons) == (60, {"new": 24})
-    meant, expected = preview(out=tmp_path / "out", overrides=values, jobs=2)
+    meant, expected, _ = preview(out=tmp_path / "out", overrides=values, jobs=2)
     assert (meant.done, meant.reasons, expected.seconds, expected.disk) == (60, {}, 0.0, 0)
-    meant, expected = preview(out=tmp_path / "out", overrides=values | {"hidden_size": 5}, jobs=2)
-    assert meant.reasons == {"parameters changed: hidden_size 4 → 5": 60}
-    assert "changed: hidden_size 4 → 5" in str(meant.refused)
+    with pytest.raises(InputError, match="60 of its runs are not in this one; changed: hidden_size from 4 to 5"):
+        preview(out=tmp_path / "out", overrides=values | {"hidden_size": 5}, jobs=2)

@@ -160,7 +160,7 @@ def test_the_command_says_so_with_status_1_and_the_report_too(tmp_path, monkeypa
     assert "96 of 192 runs failed and are left out: ValueError: odd seed" in ran.stdout
     plan = CliRunner().invoke(cli, ["sweep", *options, "-o", "out", "--plan"])
     assert plan.exit_code == 0
-    assert "failed, left as they are" in plan.stdout
+    assert "of which failed" in plan.stdout
     plan = CliRunner().invoke(cli, ["sweep", *options, "-o", "out", "--plan", "--retry-failed"])
     assert "failed before" in plan.stdout
 
@@ -301,7 +301,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 1
-    assert "A script must call gradscope.sweep under `if __name__" in ran.stderr
+    assert "a script calls gradscope.sweep outside of `if __name__" in ran.stderr
 
 
 def test_no_worker_outlives_a_driver_that_is_killed(tmp_path):
@@ -351,9 +351,10 @@ class Broken(ThreadPoolExecutor):
 
 
 def test_an_executor_that_fails_is_an_error_that_says_what_to_do(tmp_path):
-    said = r"the executor failed \(RuntimeError: gone\); what is finished is saved, and the same call goes on"
+    said = r"the executor failed \(RuntimeError: gone\); what is finished is saved, and the same command goes on"
     with Broken(RuntimeError("gone")) as executor, pytest.raises(gs.GradscopeError, match=said):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL, executor=executor)
+    assert "stopped: the executor failed" in (tmp_path / "out" / "sweep.log").read_text()
     assert len(sweep(tmp_path / "out").runs) == 192
 
 

@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(tmp_pa
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("gradscope.intent.free_at", lambda folder: 1000.0)
-    with pytest.raises(gs.InputError, match=r"disk of .*out: the sweep needs about .*KiB, and 1e\+03 bytes are free"):
+    with pytest.raises(gs.InputError, match=r"disk of .*out: the sweep needs about .*KiB, and 0.977 KiB are free"):
         sweep(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -283,7 +283,7 @@ def test_damage_is_named_set_aside_and_mended(parts, kind, what):
     elif kind == "shards/*.shard" and what == "missing":
         assert any(victim.stem in problem for problem in gs.verify(parts).problems)
     elif kind == "manifest.json" and what == "missing":
-        with pytest.raises(gs.InputError, match="manifest.json: is missing; the same sweep again"):
+        with pytest.raises(gs.InputError, match=r"manifest\.json: is missing; the same sweep again"):
             gs.load(parts)
     else:
         assert any(f"{name}: " in problem for problem in gs.verify(parts).problems)
@@ -462,12 +462,64 @@ def test_verify_says_what_is_wrong_with_status_1(parts):
 
 
 def test_verify_says_that_a_sweep_is_not_finished(half):
-    assert gs.verify(half).problems == (f"{half}: not finished: 112 of 192 runs are done",)
+    found = gs.verify(half)
+    assert (found.ok, found.problems, found.unfinished) == (False, (), "112 of 192 runs are done")
+    said = CliRunner().invoke(cli, ["verify", str(half)])
+    assert said.exit_code == 1
+    assert f"{half}: not finished: 112 of 192 runs are done; the same sweep again goes on from there" in said.stderr
+
+
+def test_a_plan_is_refused_where_the_sweep_would_be(half, tmp_path, monkeypatch):
+    def planned(*more):
+        return CliRunner().invoke(cli, ["sweep", *OPTIONS, "--plan", *more], standalone_mode=False).exception
+
+    with writer.writing(half):
+        assert "another sweep is writing to this folder" in str(planned("-o", str(half)))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    assert "not empty and holds no sweep" in str(planned("-o", str(tmp_path / "other")))
+    assert "is a file, not a folder" in str(planned("-o", str(tmp_path / "other" / "letter.txt")))
+    assert "changed: hidden_size from 6 to 7" in str(planned("-o", str(half), "--set", "hidden_size=7"))
+    assert "--plan: predicts for this machine alone" in str(planned("--executor", "tcp://127.0.0.1:1"))
+    monkeypatch.setattr("gradscope.intent.free_at", lambda folder: 1000.0)
+    assert "make room, or choose another folder" in str(planned("-o", str(tmp_path / "new")))
+    monkeypatch.setattr("gradscope.intent.machine_memory", lambda: 1000.0)
+    assert "split the sweep, by seeds" in str(planned("-o", str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_the_end_of_a_job_is_an_interruption(tmp_path, jobs):
+    options = ["--set", "seeds=40", "--no-report", "-q", "--jobs", jobs, "-o", "out"]
+    command = [sys.executable, "-m", "gradscope", "sweep", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob("shards/*.shard")):
+        assert process.poll() is None
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "runs are saved in out; the same command goes on from here" in said
+    assert "Warning" not in said
+    assert "interrupted: " in (tmp_path / "out" / "sweep.log").read_text()
+
+
+def test_damage_is_said_to_whoever_watches(parts):
+    victim = sorted(parts.glob("timesteps/*.parquet"))[0]
+    flip(victim)
+    seen = []
+    sweep(parts, progress=seen.append)
+    assert f"set aside: {victim}: damaged: its checksum differs" in [state.note for state in seen]
+    assert seen[-1].note == ""
 
 
 def test_verify_of_nothing_is_an_error(tmp_path):
     with pytest.raises(gs.InputError, match="holds no sweep; run gradscope sweep first"):
         gs.verify(tmp_path)
+    with pytest.raises(gs.InputError, match="nowhere: no such folder"):
+        gs.verify(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(gs.InputError, match="file: is a file, not a folder"):
+        gs.verify(tmp_path / "file")
 
 
 # --- one writer -------------------------------------------------------------------------------------------------------

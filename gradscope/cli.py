@@ -88,7 +88,7 @@ def sweep(
     gradscope sweep my-experiment.toml --plan
     """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope import experiment as experiments
-    from gradscope.intent import check_room
+    from gradscope.outlook import check_room
     from gradscope.run import preview
     from gradscope.run import sweep as run_sweep
     from gradscope.values import in_words

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from gradscope.errors import InputError
-from gradscope.workers import VERSIONS
+from gradscope.measuring import VERSIONS
 
 _ADDRESS = re.compile(r"(tcp|tls|ucx|wss?)://[^/\s]+:\d+")
 _WHERE = "--executor"
@@ -56,7 +56,7 @@ def connected(executor: Executor | str | None) -> Iterator[tuple[Executor | None
 def _versions() -> tuple[str, int] | None:
     """The versions of the process that runs this; None if it has no gradscope."""
     try:
-        from gradscope.workers import VERSIONS as OWN
+        from gradscope.measuring import VERSIONS as OWN
     except ImportError:
         return None
     return OWN

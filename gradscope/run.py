@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import itertools
-import math
 import os
 import platform
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gradscope.cluster import connected
-from gradscope.cost import seconds
+from gradscope.crew import Crew, crew_of
 from gradscope.errors import GradscopeError, InputError
 from gradscope.experiment import read
 from gradscope.grid import Sweep
-from gradscope.intent import Intent, Outlook, check_room, fitting, intent, machine_cores, machine_memory, outlook
-from gradscope.plan import Shard
+from gradscope.intent import Intent, intent
+from gradscope.outlook import Outlook, check_room, fitting, machine_cores, machine_memory, outlook
+from gradscope.progress import Progress, Watch, samples_first
 from gradscope.results import Results, load
 from gradscope.runs import NUMERICS_VERSION
 from gradscope.spectral import unit_draw
-from gradscope.speed import Speed
 from gradscope.survey import survey
-from gradscope.workers import Crew, Measured, crew_of, measure_all
+from gradscope.workers import measure_all
 from gradscope.writer import Writer, refuse_unwritable, writing
-
-FINISHED = 4e-6  # seconds for a run in the final table
-
-
-class Progress(NamedTuple):
-    """How far a sweep has come.
-
-    Attributes
-    ----------
-    done, total : runs.
-    failed : runs that failed in this call.
-    rate : runs a second in this call.
-    left : seconds; None until something can be said.
-    now : parameters of what was measured last.
-    note : what is out of the ordinary, said once.
-    """
-
-    done: int
-    total: int
-    failed: int = 0
-    rate: float = 0.0
-    left: float | None = None
-    now: str = ""
-    note: str = ""
 
 
 class InterruptedSweep(KeyboardInterrupt):
@@ -116,11 +88,11 @@ def sweep(
             if not meant.settled:
                 unit_draw.cache_clear()  # what this process drew before may have been drawn with more BLAS threads
                 with crew_of(given, cores, jobs, fitting(meant, jobs, limit)) as crew:
-                    _carry_out(meant, writer, crew, command, _Watch(meant, writer, progress))
+                    _carry_out(meant, writer, crew, command, Watch(meant, writer, progress))
     return load(folder)
 
 
-def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: _Watch) -> None:
+def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: Watch) -> None:
     """Do what is meant. Whatever ends it, what is finished stays, and the log says what it was."""
     manifest = _manifest(meant, command)
     try:
@@ -128,7 +100,7 @@ def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: _
         who = f"process {os.getpid()} on {platform.node()}, {crew.workers or 'some'} workers"
         writer.log(f"gradscope {version('gradscope')}, {who}: {command or 'gradscope.sweep()'}")
         watch.begin()
-        todo = _samples_first(meant.todo)
+        todo = samples_first(meant.todo)
         for shard, measured in measure_all(crew, todo, meant.sweep.kinds, writer.store.shard_path, watch.say):
             writer.append(shard, measured.content)
             watch.saw(shard, measured, crew)
@@ -138,7 +110,7 @@ def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: _
         writer.log(f"finished: {len(meant.sweep):,} runs, {watch.failed:,} failed in this call")
     except KeyboardInterrupt:
         writer.log(f"interrupted: {watch.done}")
-        look = f"; gradscope report {writer.folder} shows what is there" if watch.any else ""
+        look = f"; gradscope report {writer.folder} shows what is there" if watch.runs else ""
         said = f"interrupted; {watch.done} are saved in {writer.folder}; the same command goes on from here{look}"
         raise InterruptedSweep(said) from None
     except GradscopeError as error:
@@ -193,7 +165,7 @@ def _startable(meant: Intent, folder: Path) -> Intent:
     return meant
 
 
-def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watch: _Watch) -> None:
+def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watch: Watch) -> None:
     """Put out of the way what cannot be used, and write down what is going to be done."""
     writer.log("begun")  # the folder is known by its log
     if meant.start_over:
@@ -206,93 +178,6 @@ def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watc
     writer.begin(meant.planned, meant.survey)
     reasons = ", ".join(f"{count:,} {why}" for why, count in meant.reasons.items())
     writer.log(f"{meant.done:,} of {len(meant.sweep):,} runs done, to do: {reasons or 'nothing'}")
-
-
-def _samples_first(todo: Sequence[Shard]) -> list[Shard]:
-    """The shards, a tenth of them first that are of as many kinds as possible: so the time left can soon be told."""
-    kinds: dict[str, list[Shard]] = {}
-    for shard in todo:
-        kinds.setdefault(shard.blocks[0].kind, []).append(shard)
-    spread = {(one := own[len(own) * share // 4]).key: one for share in (2, 1, 3) for own in kinds.values()}
-    samples = dict(itertools.islice(spread.items(), max(2, len(todo) // 10)))
-    return [*samples.values(), *(shard for shard in todo if shard.key not in samples)]
-
-
-class _Watch:
-    """Keeps count of what is done, for whoever wants to know and for the log."""
-
-    def __init__(self, meant: Intent, writer: Writer, progress: Callable[[Progress], None] | None):
-        self._meant, self._writer, self._progress = meant, writer, progress
-        self._begun, self._speed = math.inf, Speed()
-        self._ahead: defaultdict[str, float] = defaultdict(float)  # kind -> predicted seconds of what is not done
-        for block in (block for shard in meant.todo for block in shard.blocks):
-            self._ahead[block.kind] += seconds(block)
-        self._worked, self._ran = 0.0, 0
-        self.failed = 0
-        self._last = Progress(meant.done, len(meant.sweep))
-
-    def begin(self) -> None:
-        """Say what is done already."""
-        self._tell(self._last)
-
-    def saw(self, shard: Shard, measured: Measured, crew: Crew) -> None:
-        """Take in a shard that is done."""
-        for block in shard.blocks:
-            self._ahead[block.kind] -= seconds(block)
-        if measured.failed < len(shard):
-            self._speed.learn_of(shard.blocks, measured.seconds)
-        self._worked += measured.seconds
-        self._ran += len(shard)
-        self.failed += measured.failed
-        now = time.monotonic()
-        self._begun = min(self._begun, now - measured.seconds)  # when the workers were there
-        elapsed = now - self._begun
-        workers = crew.workers or max(1.0, self._worked / elapsed)
-        ahead = max(0.0, sum(one * self._speed.slowness_of(kind) for kind, one in self._ahead.items()))
-        under_way = min(ahead, max(0.0, elapsed * workers - self._worked))  # of shards that are being measured
-        done, what = self._meant.done + self._ran, _words(shard, self._meant.sweep)
-        failed = f", {measured.failed:,} FAILED" if measured.failed else ""
-        self._writer.log(
-            f"{done:,} runs done; {shard.key}: {len(shard):,} runs in {measured.seconds:.2f} s{failed}; {what}"
-        )
-        left = (ahead - under_way) / workers + (
-            FINISHED * len(self._meant.sweep) if done < len(self._meant.sweep) else 0
-        )
-        self._tell(Progress(done, len(self._meant.sweep), self.failed, self._ran / elapsed, left, what))
-
-    def say(self, text: str) -> None:
-        """Note what is out of the ordinary, in the log and for whoever wants to know."""
-        self._writer.log(text)
-        self._tell(self._last._replace(note=text))
-
-    @property
-    def any(self) -> int:
-        """How many runs are done."""
-        return self._meant.done + self._ran
-
-    @property
-    def done(self) -> str:
-        """How much is done, in words."""
-        return f"{self.any:,} of {len(self._meant.sweep):,} runs"
-
-    def _tell(self, progress: Progress) -> None:
-        self._last = progress._replace(note="")
-        if self._progress:
-            self._progress(progress)
-
-
-def _words(shard: Shard, sweep: Sweep) -> str:
-    """The parameters of a shard, as far as they differ within the sweep and not within the shard."""
-    first = shard.blocks[0]
-    points = {**first.common, "seed": None, "spectral_radius": None}
-    words = [
-        f"{key} {points[key]}" for key, values in sweep.grid.items() if len(values) > 1 and points.get(key) is not None
-    ]
-    for key in ("spectral_radius", "seed"):
-        values = sorted({getattr(network, key) for network in first.networks})
-        if len(sweep.grid[key]) > 1:
-            words.append(f"{key} {values[0]:g}" + (f" to {values[-1]:g}" if len(values) > 1 else ""))
-    return ", ".join(words)
 
 
 def _manifest(meant: Intent, command: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gradscope.intent import Intent, Outlook
-    from gradscope.run import Progress
+    from gradscope.intent import Intent
+    from gradscope.outlook import Outlook
+    from gradscope.progress import Progress
 
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
 

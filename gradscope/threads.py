@@ -9,22 +9,19 @@ from contextlib import contextmanager
 from threadpoolctl import threadpool_limits
 
 _lock = threading.Lock()
-_inside: list[threadpool_limits] = []  # the limit that is in force, and how many blocks it is in force for
-_count = 0
+_limits: list[threadpool_limits] = []  # of the blocks that threads are in
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Within the block BLAS has one thread. The limit is the process's: the last of several such blocks ends it."""
-    global _count
+    """Within the block BLAS has one thread. The limit is the process's: the last of several such blocks lifts it."""
     with _lock:
-        if not _count:
-            _inside.append(threadpool_limits(1))
-        _count += 1
+        _limits.append(threadpool_limits(1))  # the first of them knows what was before
     try:
         yield
     finally:
         with _lock:
-            _count -= 1
-            if not _count:
-                _inside.pop().restore_original_limits()
+            if len(_limits) > 1:
+                _limits.pop()
+            else:
+                _limits.pop().restore_original_limits()

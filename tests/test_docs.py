@@ -10,6 +10,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -72,7 +73,7 @@ def commands():
 def test_readme_commands_are_understood(arguments):
     name, *rest = arguments
     command = cli.commands[name]
-    command.make_context(name, rest)  # parses, does not run
+    command.make_context(name, rest, parent=click.Context(cli))  # parses, does not run
 
 
 def test_readme_lists_every_command_and_truncation():

@@ -16,11 +16,11 @@ from gradscope import plugins
 from gradscope.drawing import CannotDrawError, style
 from gradscope.errors import unknown
 from gradscope.files import write_whole
+from gradscope.outlook import MOST_PANELS
 from gradscope.results import Results
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
-MOST_PANELS = 24  # of a figure
 # Dates and versions would make equal figures differ in their bytes.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
 

@@ -13,7 +13,7 @@ from small_sweep import SMALL, contents
 
 import gradscope as gs
 from gradscope import plan
-from gradscope.workers import VERSIONS
+from gradscope.measuring import VERSIONS
 
 # Of a library that tells so at import or at its end.
 pytestmark = [
@@ -86,15 +86,15 @@ def test_a_cluster_without_workers_is_an_error(tmp_path):
 
 
 def other_versions():
-    from gradscope import workers
+    from gradscope import measuring
 
-    workers.VERSIONS = ("0.0.9", 1)
+    measuring.VERSIONS = ("0.0.9", 1)
 
 
 def same_versions(versions):
-    from gradscope import workers
+    from gradscope import measuring
 
-    workers.VERSIONS = versions
+    measuring.VERSIONS = versions
 
 
 def test_workers_with_another_gradscope_are_refused_before_anything_is_written(tmp_path, cluster):

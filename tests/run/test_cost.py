@@ -13,7 +13,8 @@ from gradscope.cost import PRICES, seconds
 from gradscope.errors import InputError
 from gradscope.experiment import read
 from gradscope.grid import resolve
-from gradscope.intent import disk_of, intent
+from gradscope.intent import intent
+from gradscope.outlook import disk_of
 from gradscope.run import preview, sweep
 from gradscope.speed import Speed, calibrated
 

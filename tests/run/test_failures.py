@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from small_sweep import SMALL, contents
 
 import gradscope as gs
-from gradscope import workers
+from gradscope import measuring
 from gradscope.cli import cli
 from gradscope.engine import measure
 from gradscope.grid import resolve
+from gradscope.measuring import VERSIONS, measure_shard
 from gradscope.plan import shards
 from gradscope.sealed import unseal
-from gradscope.workers import VERSIONS, measure_shard
 
 
 def sweep(folder, **more):
@@ -44,7 +44,7 @@ def failed(tmp_path, monkeypatch):
     """A sweep in which the runs of one network failed."""
     with monkeypatch.context() as patch:
         bad = failing(lambda run: run["seed"] == 1 and run["spectral_radius"] == 1.0, MemoryError("too large"))
-        patch.setattr(workers, "measure", bad)
+        patch.setattr(measuring, "measure", bad)
         return sweep(tmp_path / "out")
 
 
@@ -66,7 +66,7 @@ def test_a_network_that_fails_is_rows_and_the_others_are_measured(small, failed)
 
 def test_failed_runs_are_left_alone_until_they_are_asked_for(small, failed, monkeypatch):
     again = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     assert sweep(failed.folder).failed == failed.failed
     assert again == []
     mended = sweep(failed.folder, retry_failed=True)
@@ -108,7 +108,7 @@ def test_a_retry_that_is_interrupted_goes_on_with_or_without_the_option(failed, 
     with pytest.raises(KeyboardInterrupt):
         sweep(failed.folder, retry_failed=True, progress=stop)
     again = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     assert sweep(failed.folder, retry_failed=True).failed == {}
     assert 0 < len(again) < sum(failed.failed.values())
     assert gs.verify(failed.folder).problems == ()
@@ -125,7 +125,7 @@ def test_a_lost_plan_brings_no_failure_back(failed):
 
 def test_what_fails_again_and_again_can_be_tried_again(failed, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "measure", failing(lambda run: True, ValueError("still\nbad")))
+        patch.setattr(measuring, "measure", failing(lambda run: True, ValueError("still\nbad")))
         for _ in range(3):
             assert sweep(failed.folder, retry_failed=True).failed == {"ValueError: still bad": 32}
     assert sweep(failed.folder, retry_failed=True).failed == {}
@@ -134,16 +134,16 @@ def test_what_fails_again_and_again_can_be_tried_again(failed, monkeypatch):
 
 def test_a_bound_on_memory_bounds_what_is_tried_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "measure", failing(lambda run: True, MemoryError("no")))
+        patch.setattr(measuring, "measure", failing(lambda run: True, MemoryError("no")))
         sweep(tmp_path / "out")
     asked = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: asked.append(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: asked.append(runs) or measure(runs, threads))
     sweep(tmp_path / "out", retry_failed=True, max_memory=120_000)
     assert {len({(run["seed"], run["spectral_radius"]) for run in runs}) for runs in asked} == {1}
 
 
 def test_a_sweep_of_which_everything_failed_still_has_tables_and_a_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "measure", failing(lambda run: True, ValueError("no")))
+    monkeypatch.setattr(measuring, "measure", failing(lambda run: True, ValueError("no")))
     results = sweep(tmp_path / "out")
     assert results.failed == {"ValueError: no": 192}
     assert results.timesteps.empty
@@ -151,7 +151,7 @@ def test_a_sweep_of_which_everything_failed_still_has_tables_and_a_report(tmp_pa
 
 
 def test_the_command_says_so_with_status_1_and_the_report_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "measure", failing(lambda run: run["seed"] == 1, ValueError("odd seed")))
+    monkeypatch.setattr(measuring, "measure", failing(lambda run: run["seed"] == 1, ValueError("odd seed")))
     monkeypatch.chdir(tmp_path)
     options = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     ran = CliRunner().invoke(cli, ["sweep", *options, "--jobs", "1", "-o", "out"])
@@ -205,7 +205,7 @@ def test_a_worker_of_another_version_is_an_error(tmp_path, monkeypatch):
 
         def submit(self, function, *arguments):
             def there():
-                monkeypatch.setattr(workers, "VERSIONS", ("0.0.0", 1))
+                monkeypatch.setattr(measuring, "VERSIONS", ("0.0.0", 1))
                 return function(*arguments)
 
             return super().submit(there)
@@ -220,7 +220,7 @@ def test_a_worker_of_another_version_is_an_error(tmp_path, monkeypatch):
 DYING = """
 import os, signal, sys
 import gradscope as gs
-from gradscope import workers
+from gradscope import measuring
 from gradscope.engine import measure
 from small_sweep import SMALL
 
@@ -231,7 +231,7 @@ def dies(runs, threads):
             os.kill(os.getpid(), signal.SIGKILL)
     return measure(runs, threads)
 
-workers.measure = dies  # in every worker: they import this script
+measuring.measure = dies  # in every worker: they import this script
 if __name__ == "__main__":
     gs.sweep(out="out", overrides=SMALL, jobs=2)
 """

@@ -20,7 +20,7 @@ from kill_sweep import kill_again_and_again
 from small_sweep import SMALL, contents
 
 import gradscope as gs
-from gradscope import plan, workers, writer
+from gradscope import measuring, plan, writer
 from gradscope.cli import cli
 from gradscope.engine import measure
 from gradscope.files import TEMPORARY, DamagedError
@@ -90,9 +90,11 @@ def test_a_stop_at_every_step_of_writing_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "STATES_BYTES", 1.0)
     monkeypatch.setattr(plan, "PART_ROWS", 800)
     sweep(tmp_path / "whole")
-    measured: list[str] = []
+    measured = []
     monkeypatch.setattr(
-        workers, "measure", lambda runs, threads: measured.extend(run.run_id for run in runs) or measure(runs, threads)
+        measuring,
+        "measure",
+        lambda runs, threads: measured.extend(run.run_id for run in runs) or measure(runs, threads),
     )
     steps = [(name, getattr(os, name)) for name in ("fsync", "replace", "unlink")]
     count, stop_at = 0, 0
@@ -171,8 +173,7 @@ def test_what_is_in_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monke
         assert ("fsync", str(folder / "shards")) in done[moved_in:gone]
 
 
-def test_ctrl_c_is_heard_within_two_seconds_and_a_report_can_be_made(tmp_path):
-    """With work of many seconds in every worker."""
+def test_ctrl_c_is_heard_in_the_middle_of_long_work(tmp_path):
     options = ["--set", "hidden_size=700", "--set", "seeds=2", "--set", "seq_len=200", "--jobs", "2", "--no-report"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gradscope", "sweep", *options, "-q", "-o", "out"],
@@ -233,7 +234,7 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(tmp_pa
 
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradscope.intent.free_at", lambda folder: 1000.0)
+    monkeypatch.setattr("gradscope.outlook.free_at", lambda folder: 1000.0)
     with pytest.raises(gs.InputError, match=r"disk of .*out: the sweep needs about .*KiB, and 0.977 KiB are free"):
         sweep(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -278,16 +279,8 @@ def test_damage_is_named_set_aside_and_mended(parts, kind, what):
         victim.unlink()
     held = victim.read_bytes() if victim.exists() else None
     name = victim.relative_to(parts)
-    if kind == "plan.json" and what == "missing":
-        pass  # nothing but the plan says that there was one; it is made again
-    elif kind == "shards/*.shard" and what == "missing":
-        assert any(victim.stem in problem for problem in gs.verify(parts).problems)
-    elif kind == "manifest.json" and what == "missing":
-        with pytest.raises(gs.InputError, match=r"manifest\.json: is missing; the same sweep again"):
-            gs.load(parts)
-    else:
-        assert any(f"{name}: " in problem for problem in gs.verify(parts).problems)
-    if kind in ("manifest.json", "runs.parquet") and what != "missing":
+    assert any(problem.startswith(f"{victim}: ") for problem in gs.verify(parts).problems)
+    if kind in ("manifest.json", "runs.parquet"):
         with pytest.raises(gs.InputError, match=f"{name}: .*; the same sweep again"):
             gs.load(parts)
     if kind == "timesteps/*.parquet":
@@ -307,14 +300,12 @@ def test_damage_is_named_set_aside_and_mended(parts, kind, what):
 def test_a_flipped_bit_is_found_wherever_it_is(parts, kind, place):
     for victim in parts.glob(kind):
         flip(victim, place)
-    if kind == "manifest.json" and place == 0.0:  # no JSON at all
-        assert gs.verify(parts).problems
     assert len(gs.verify(parts).problems) >= len(list(parts.glob(kind)))
 
 
 def test_only_what_is_lost_is_measured_again(parts, monkeypatch):
     again = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     victim = sorted(parts.glob("timesteps/*.parquet"))[0]
     lost = set(gs.load(parts).runs.query(f"shard == '{victim.stem}'")["run_id"])
     flip(victim)
@@ -481,9 +472,9 @@ def test_a_plan_is_refused_where_the_sweep_would_be(half, tmp_path, monkeypatch)
     assert "is a file, not a folder" in str(planned("-o", str(tmp_path / "other" / "letter.txt")))
     assert "changed: hidden_size from 6 to 7" in str(planned("-o", str(half), "--set", "hidden_size=7"))
     assert "--plan: predicts for this machine alone" in str(planned("--executor", "tcp://127.0.0.1:1"))
-    monkeypatch.setattr("gradscope.intent.free_at", lambda folder: 1000.0)
+    monkeypatch.setattr("gradscope.outlook.free_at", lambda folder: 1000.0)
     assert "make room, or choose another folder" in str(planned("-o", str(tmp_path / "new")))
-    monkeypatch.setattr("gradscope.intent.machine_memory", lambda: 1000.0)
+    monkeypatch.setattr("gradscope.outlook.machine_memory", lambda: 1000.0)
     assert "split the sweep, by seeds" in str(planned("-o", str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()
 
@@ -568,7 +559,7 @@ def test_results_of_another_numerics_are_known_without_the_plan(parts, monkeypat
     (parts / "plan.json").unlink()
     monkeypatch.setattr("gradscope.intent.NUMERICS_VERSION", 2)
     again = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     sweep(parts)
     assert len(again) == 192
 
@@ -597,7 +588,7 @@ def test_a_smaller_bound_on_memory_loses_nothing_that_is_done(half, monkeypatch)
     monkeypatch.undo()  # blocks of more than one network again
     done = survey(half).done
     again = []
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     results = sweep(half, max_memory=120_000)
     assert len(again) == 192 - 112
     assert done <= survey(half).done

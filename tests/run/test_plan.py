@@ -180,9 +180,10 @@ def test_a_network_that_takes_more_memory_than_there_may_be_is_refused_with_what
         {"seq_len": 3000},
         {"hidden_size": 128, "batch_size": 32, "truncation": ["full", "fixed:30"], "loss_steps": "all"},
         {"dtype": "float32", "loss_steps": "all", "truncation": "chunked:5"},
+        {"dtype": "float32", "hidden_size": 300, "batch_size": 1, "truncation": ["full", "fixed:5", "chunked:20"]},
         {"task": "text", "loss_steps": "all"},
     ],
-    ids=["default", "long", "large", "float32", "text"],
+    ids=["default", "long", "large", "float32", "float32, one example", "text"],
 )
 def test_the_predicted_memory_is_what_measuring_takes_and_not_much_more(values):
     blocks = resolve("test", {"seq_len": [50, 200], "spectral_radius": [0.5, 0.8, 1.0]} | values).blocks

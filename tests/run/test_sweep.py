@@ -17,7 +17,7 @@ import pytest
 from small_sweep import SMALL, contents
 
 import gradscope as gs
-from gradscope import workers
+from gradscope import measuring
 from gradscope.spectral import unit_draw
 from gradscope.store import files
 from gradscope.survey import survey
@@ -45,7 +45,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
     monkeypatch.setattr("gradscope.plan.STATES_BYTES", 1.0)  # one network a block, twelve of them: one a shard
     monkeypatch.setattr("gradscope.plan.PART_ROWS", 400)
     sweep(tmp_path / "whole")
-    measure, measured = workers.measure, []
+    measure, measured = measuring.measure, []
 
     def stop(runs, threads):
         if len(measured) == blocks:
@@ -56,11 +56,11 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
         measured.append([run.run_id for run in runs])
         return measure(runs)
 
-    monkeypatch.setattr(workers, "measure", stop)
+    monkeypatch.setattr(measuring, "measure", stop)
     with pytest.raises(KeyboardInterrupt):
         sweep(tmp_path / "out")
     assert len(measured) == blocks
-    monkeypatch.setattr(workers, "measure", go_on)
+    monkeypatch.setattr(measuring, "measure", go_on)
     sweep(tmp_path / "out")
     ids = [run_id for block in measured for run_id in block]
     assert len(ids) == len(set(ids)) == len(gs.load(tmp_path / "whole").runs)
@@ -69,15 +69,15 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_tables(tmp_path, mo
 
 def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
     shutil.copytree(small.folder, tmp_path / "out")
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: pytest.fail("measured again"))
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: pytest.fail("measured again"))
     pd.testing.assert_frame_equal(sweep(tmp_path / "out").runs, small.runs)
 
 
 def test_extending_a_sweep_computes_only_what_is_new(small, tmp_path, monkeypatch):
     shutil.copytree(small.folder, tmp_path / "out")
     measured = []
-    measure = workers.measure
-    monkeypatch.setattr(workers, "measure", lambda runs, threads: measured.extend(runs) or measure(runs))
+    measure = measuring.measure
+    monkeypatch.setattr(measuring, "measure", lambda runs, threads: measured.extend(runs) or measure(runs))
     extended = sweep(tmp_path / "out", overrides={"seeds": 3, "spectral_radius": [0.5, 0.7, 1.0, 1.5]})
     assert len(measured) == len(extended.runs) - len(small.runs)
     assert {run.run_id for run in measured} == set(extended.runs["run_id"]) - set(small.runs["run_id"])

@@ -73,7 +73,7 @@ def commands():
 def test_readme_commands_are_understood(arguments):
     name, *rest = arguments
     command = cli.commands[name]
-    command.make_context(name, rest, parent=click.Context(cli))  # parses, does not run
+    command.make_context(name, rest, parent=click.Context(cli, **cli.context_settings))  # parses, does not run
 
 
 def test_readme_lists_every_command_and_truncation():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,16 +49,26 @@ class Gradient:
     overflow : (C,), the first step that left the range of numbers on the way forward to this loss; 0 where none did.
         Where it is not 0, nothing else here may be used for that run.
     norms, row : what the request's pass saw, and which of its rows the request sees at each step (T,).
-    weights : (C, P, D), the gradient of the recurrent weights.
-    readout : (C, n+1, p), the gradient of [W_hy | b_y], which no truncation touches.
+    weights_by_group : (C, G, P, D), the gradient of the recurrent weights, that of each group of examples apart.
+    readout_by_group : (C, G, n+1, p), the gradient of [W_hy | b_y], which no truncation touches.
     """
 
     loss: Floats
     overflow: NDArray[np.int64]
     norms: Norms
     row: NDArray[np.int64]
-    weights: Scaled
-    readout: Scaled
+    weights_by_group: Scaled
+    readout_by_group: Scaled
+
+    @cached_property
+    def weights(self) -> Scaled:
+        """(C, P, D), the gradient of the recurrent weights."""
+        return _over_groups(self.weights_by_group)
+
+    @cached_property
+    def readout(self) -> Scaled:
+        """(C, n+1, p), the gradient of [W_hy | b_y]."""
+        return _over_groups(self.readout_by_group)
 
 
 def loss_gradients(
@@ -69,10 +80,14 @@ def loss_gradients(
     requests: Sequence[Request],
     plan: Sequence[Pass],
     workspace: Workspace,
+    groups: int = 1,
 ) -> list[Gradient]:
-    """Answer requests on the losses against y (C, T, B[, p]), by `plan`, the passes that `passes.passes` gives them."""
-    readout = Readout(packed, trace, y, loss, [request.steps for request in requests])
-    everything = [Seen(one, trace, packed, workspace, str(number)) for number, one in enumerate(plan)]
+    """Answer requests on the losses against y (C, T, B[, p]), by `plan`, the passes that `passes.passes` gives them.
+
+    Weight gradients are of `groups` groups of neighbouring examples, of which B must be a multiple, apart.
+    """
+    readout = Readout(packed, trace, y, loss, [request.steps for request in requests], groups)
+    everything = [Seen(one, trace, packed, workspace, str(number), groups) for number, one in enumerate(plan)]
     C = trace.extent[0]
     at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)
     width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
@@ -92,14 +107,16 @@ def loss_gradients(
                 overflow=readout.overflow(steps),
                 norms=norms,
                 row=one.row[member, : requests[index].seq_len],
-                weights=_sum([seen.sums[usage] for usage in np.flatnonzero(one.usages[:, member])]),
-                readout=readout.gradient(steps),
+                weights_by_group=_by_group(
+                    _sum([seen.sums[usage] for usage in np.flatnonzero(one.usages[:, member])]), groups
+                ),
+                readout_by_group=_by_group(readout.gradient(steps), groups),
             )
     return [found[index] for index in range(len(requests))]
 
 
-def joined(parts: Sequence[Sequence[Gradient]], examples: Sequence[int]) -> list[Gradient]:
-    """The answers for a batch from those for parts of its examples, so many each."""
+def joined(parts: Sequence[Sequence[Gradient]], examples: Sequence[int], apart: bool = False) -> list[Gradient]:
+    """The answers for a batch from those for parts of its examples, so many each; their groups stay `apart`, or not."""
     if len(parts) == 1:
         return list(parts[0])
     share = np.array(examples) / sum(examples)
@@ -117,8 +134,8 @@ def joined(parts: Sequence[Sequence[Gradient]], examples: Sequence[int]) -> list
                 overflow=np.where((steps > 0).any(axis=0), first, 0),
                 norms=norms[key],
                 row=answers[0].row,
-                weights=_sum([answer.weights for answer in answers]),
-                readout=_sum([answer.readout for answer in answers]),
+                weights_by_group=_side_by_side([answer.weights_by_group for answer in answers], apart),
+                readout_by_group=_side_by_side([answer.readout_by_group for answer in answers], apart),
             )
         )
     return found
@@ -131,6 +148,27 @@ def _sum(parts: Sequence[Scaled]) -> Scaled:
         total.add(part)
     total.renormalise()
     return total
+
+
+def _over_groups(by_group: Scaled) -> Scaled:
+    """The sum (C, ...) over the groups of (C, G, ...)."""
+    groups = by_group.mantissa.shape[1]
+    return by_group[:, 0] if groups == 1 else _sum([by_group[:, group] for group in range(groups)])
+
+
+def _by_group(rows: Scaled, groups: int) -> Scaled:
+    """(C G, ...) as (C, G, ...)."""
+    mantissa, exponent = rows.mantissa, rows.exponent
+    return Scaled(mantissa.reshape(-1, groups, *mantissa.shape[1:]), exponent.reshape(-1, groups, *exponent.shape[1:]))
+
+
+def _side_by_side(parts: Sequence[Scaled], apart: bool) -> Scaled:
+    """The groups of several batches as those of one, or as one group."""
+    if not apart:
+        return _sum(parts)
+    return Scaled(
+        *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("mantissa", "exponent"))
+    )
 
 
 def _go_back(work: Work, everything: Sequence[Seen]) -> None:

@@ -4,8 +4,8 @@ A request asks for the gradients of some losses of one length under one truncati
 an adjoint that starts at some step and takes in losses on its way.
 
 * Where every loss reaches down to the same cut (full, chunked, random, or a single loss), a request is a string of
-  segments, one row at a time. Segments that start at the same step and pass through the same gates are one row, as far
-  down as the longest of them goes: `Chains`.
+  segments, one row at a time. Segments that start at the same step, pass through the same gates and are entered by
+  losses alike are one row, as far down as the longest of them goes: `Chains`.
 * Where windows overlap (TBPTT(k1, k2), k2 > k1, and so `fixed`), each group of k1 losses is a row, and what a request
   sees at a step is the sum of its rows there: for every k2 and length, of the newest so many. `Sliding`.
 
@@ -45,6 +45,13 @@ class Gate(NamedTuple):
     weights: Floats
 
 
+class Entering(NamedTuple):
+    """A loss at step t goes on in `row` times `weights[..., t]`, (T,) or (C, T), and is seen at t itself as it is."""
+
+    row: int
+    weights: Floats
+
+
 class Span(NamedTuple):
     """Steps lo <= t < hi (0-based) at which the same rows go back, each seen by the same requests.
 
@@ -56,6 +63,7 @@ class Span(NamedTuple):
     born : the rows that start at step hi - 1.
     stay : how many rows, the first ones, go on below lo.
     gates : the rows that pass through gates.
+    entering : the rows in which losses go on with weights of their own.
     """
 
     lo: int
@@ -65,6 +73,7 @@ class Span(NamedTuple):
     born: tuple[int, ...] = ()
     stay: int = 0
     gates: tuple[Gate, ...] = ()
+    entering: tuple[Entering, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,8 +189,8 @@ def _overlaps(request: Request) -> bool:
 class _Row:
     """A chain while it is found: steps top, top - 1, ... bottom, of which each user sees those down to its own."""
 
-    def __init__(self, top: int, gate: Floats | None):
-        self.top, self.gate, self.users = top, gate, dict[int, int]()
+    def __init__(self, top: int, gate: Floats | None, entering: Floats | None):
+        self.top, self.gate, self.entering, self.users = top, gate, entering, dict[int, int]()
 
     @property
     def bottom(self) -> int:
@@ -191,13 +200,14 @@ class _Row:
 def _chains(requests: Sequence[Request], members: Sequence[int], losses: NDArray[np.bool_]) -> Chains:
     T = max(requests[index].seq_len for index in members)
     losses = losses[:T]
-    gates: list[Floats] = []
-    rows: dict[tuple[int, int], _Row] = {}
+    known: list[Floats] = []
+    rows: dict[tuple[int, int, int], _Row] = {}
     for user, index in enumerate(members):
         bottoms, gate = _cuts(requests[index])
-        known = -1 if gate is None else _known(gates, gate)
+        through, into = _number(known, gate), _number(known, _entering(requests[index]))
         for top, bottom in _segments(bottoms, requests[index]):
-            row = rows.setdefault((top, known), _Row(top, gates[known] if known >= 0 else None))
+            weights = (known[number] if number >= 0 else None for number in (through, into))
+            row = rows.setdefault((top, through, into), _Row(top, *weights))
             row.users[user] = bottom
     seen = np.full((len(members), T), -1)
     usages = _Usages(len(members))
@@ -212,21 +222,35 @@ def _cuts(request: Request) -> tuple[NDArray[np.int64], Floats | None]:
         if len(request.steps) == 1 or schedule.k1 < schedule.k2:
             return np.array([max(0, schedule.end(int(request.steps[-1]) + 1) - schedule.k2)]), None
         return np.arange(0, T, min(schedule.k1, T)), None
-    weights = np.atleast_2d(schedule.weights)[:, : T - 1]
-    if (weights == weights[:1]).all():
-        weights = weights[:1]  # the same for all runs
+    weights = _of_runs(schedule.weights, T - 1)
     shut = (weights == 0.0).all(axis=0)
     bottoms = np.concatenate([[0], np.flatnonzero(shut) + 1])
     return bottoms, None if (weights[:, ~shut] == 1.0).all() else weights
 
 
-def _known(gates: list[Floats], gate: Floats) -> int:
-    """The gate among those known that `gate` is, or begins like; lengths come in falling order."""
-    for known, other in enumerate(gates):
-        if len(other) == len(gate) and np.array_equal(other[:, : gate.shape[1]], gate):
-            return known
-    gates.append(gate)
-    return len(gates) - 1
+def _entering(request: Request) -> Floats | None:
+    """The weights with which the losses go on from their own steps, if any is not one."""
+    if isinstance(request.schedule, Windows) or request.schedule.entering is None:
+        return None
+    weights = _of_runs(request.schedule.entering, request.seq_len)
+    return None if (weights[:, request.steps] == 1.0).all() else weights
+
+
+def _of_runs(weights: Floats, steps: int) -> Floats:
+    """The weights of the first so many steps, (C, steps), or (1, steps) if they are the same for all runs."""
+    weights = np.atleast_2d(weights)[:, :steps]
+    return weights[:1] if (weights == weights[:1]).all() else weights
+
+
+def _number(known: list[Floats], weights: Floats | None) -> int:
+    """Which of the weights known these are, or begin like; -1 for None. Lengths come in falling order."""
+    if weights is None:
+        return -1
+    for number, other in enumerate(known):
+        if len(other) == len(weights) and np.array_equal(other[:, : weights.shape[1]], weights):
+            return number
+    known.append(weights)
+    return len(known) - 1
 
 
 def _segments(bottoms: NDArray[np.int64], request: Request) -> Iterator[tuple[int, int]]:
@@ -285,6 +309,7 @@ def _spans(rows: list[_Row], losses: NDArray[np.bool_], seen: NDArray[np.int64],
                 tuple(position for position, row in enumerate(now) if row.top == hi - 1),
                 sum(row.bottom < lo for row in now),
                 tuple(Gate(position, row.gate) for position, row in enumerate(now) if row.gate is not None),
+                tuple(Entering(position, row.entering) for position, row in enumerate(now) if row.entering is not None),
             )
         before = now
 

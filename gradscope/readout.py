@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.losses import LOSSES
-from gradscope.recurrence import Packed, Trace, outer_sum
+from gradscope.recurrence import Packed, Trace, by_group, outer_sum
 from gradscope.scaled import Floats, Scaled, scaled, unit_scaled, zeros
 
 Steps = NDArray[np.int64]  # 0-based, ascending
@@ -58,14 +58,17 @@ class Readout:
     y : (C, T, B[, p]), targets.
     loss : "mse" or "cross_entropy".
     choices : the steps of each sum of losses that may be asked for.
+    groups : G, of examples whose gradients are kept apart.
 
     Attributes
     ----------
     injection : what the losses send back.
     """
 
-    def __init__(self, packed: Packed, trace: Trace, y: NDArray[Any], loss: str, choices: Iterable[Steps]):
-        self._trace = trace
+    def __init__(
+        self, packed: Packed, trace: Trace, y: NDArray[Any], loss: str, choices: Iterable[Steps], groups: int = 1
+    ):
+        self._trace, self._groups = trace, groups
         distinct = {steps.tobytes(): steps for steps in choices}
         at = _index(np.unique(np.concatenate(list(distinct.values()))))
         C, T, B = trace.extent
@@ -106,15 +109,17 @@ class Readout:
         return np.where(both, np.minimum(state, predicted), np.maximum(state, predicted))
 
     def gradient(self, steps: Steps) -> Scaled:
-        """The gradient of [W_hy | b_y] for one of the choices, (C, n+1, p)."""
+        """The gradient of [W_hy | b_y] for one of the choices, (C G, n+1, p), that of each group of examples apart."""
         return self._gradients[steps.tobytes()]
 
     def _sum(self, steps: Steps) -> Scaled:
         at = _index(steps)
         seen, sent = self._trace.inputs[:, 1:][:, at], self.injection.dyhat[:, at]  # [h_t | x_{t+1} | 1] at step t
-        C, b, B, P = seen.shape
-        rows = Scaled(sent.mantissa.reshape(C, 1, b * B, -1), sent.exponent.reshape(C, 1, b * B))
-        total = outer_sum(seen.reshape(C, b * B, P), rows, self._trace.wide)[:, 0]
+        (C, b, B, P), G = seen.shape, self._groups
+        rows, exponents, inputs = (by_group(array, G, 2) for array in (sent.mantissa, sent.exponent, seen))
+        R = b * B // G
+        sent = Scaled(rows.reshape(C * G, 1, R, -1), exponents.reshape(C * G, 1, R))
+        total = outer_sum(inputs.reshape(C * G, R, P), sent, self._trace.wide)[:, 0]
         kept = [*range(self._trace.hidden_size), -1]
         return Scaled(total.mantissa[:, kept], total.exponent[:, kept])
 

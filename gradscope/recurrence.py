@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Packed(NamedTuple):
     W_hy: Floats
     b_y: Floats
 
-    def of(self, runs: slice) -> Packed:
+    def of(self, runs: slice | NDArray[np.int64]) -> Packed:
         """The parameters of some of the runs."""
         return Packed(self.forward[runs], self.back[runs], self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
 
@@ -70,9 +70,13 @@ class Trace:
         C, later, B, _ = self.inputs.shape
         return C, later - 1, B
 
-    def of(self, runs: slice) -> Trace:
+    def of(self, runs: slice | NDArray[np.int64]) -> Trace:
         """The trace of some of the runs."""
         return Trace(self.inputs[runs], self.hidden_size, self.overflow[runs], self.wide)
+
+    def until(self, seq_len: int) -> Trace:
+        """The trace of the first steps."""
+        return Trace(self.inputs[:, : seq_len + 1], self.hidden_size, self.overflow, self.wide)
 
     @property
     def states(self) -> Floats:
@@ -112,6 +116,15 @@ def outer_sum(inputs: Floats, rows: Scaled, wide: bool) -> Scaled:
         inputs = np.ldexp(inputs, -shift)
         exponent += shift
     return Scaled(inputs.swapaxes(1, 2)[:, None] @ mantissa, exponent)
+
+
+def by_group(array: NDArray[Any], groups: int, axis: int) -> NDArray[Any]:
+    """(C, ..., B, ...), with the examples on `axis`, as (C, G, ..., B/G, ...): the same array for one group."""
+    if groups == 1:
+        return array[:, None]
+    C, *shape = array.shape
+    shape[axis - 1 : axis] = [groups, shape[axis - 1] // groups]
+    return np.moveaxis(array.reshape(C, *shape), axis, 1)
 
 
 def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np.int64], bool]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gradscope.passes import Chains, Pass, Sliding, Span
 from gradscope.readout import Injection
-from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, outer_sum
+from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, by_group, outer_sum
 from gradscope.scaled import Floats, Scaled, log10_of, zeros
 from gradscope.workspace import Workspace
 
@@ -44,11 +44,10 @@ class Work:
     injection: Injection
 
     @cached_property
-    def zeros_are_exact(self) -> bool:
-        """Whether no step takes a vector within range to zero by underflow: slopes and weights are not that small."""
+    def smallest_factor(self) -> float:
+        """No vector is multiplied by less in a step: the smallest of slopes, zeros left out, times that of weights."""
         slopes = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
-        smallest = min(_smallest(part) for part in slopes) * _smallest(self.packed.back)
-        return bool(smallest > 2.0 ** (0.4 * np.finfo(self.packed.back.dtype).minexp))
+        return float(min(_smallest(part) for part in slopes) * _smallest(self.packed.back))
 
     def well_in_range(self, squares: Floats) -> bool:
         """Whether squared norms are far from the ends of their range; OutOfRangeError if digits may have been lost."""
@@ -56,7 +55,10 @@ class Work:
         low, high = squares.min(initial=1.0), squares.max(initial=1.0)
         if low == 0.0:
             low = squares.min(initial=1.0, where=squares != 0.0)
-            if not self.zeros_are_exact:
+            # A zero may be an underflow, if a step can take the square before it so far: that in this block, or, at its
+            # beginning, the last of the block before, which is well in range.
+            before = float(min(low, 2.0 ** (0.4 * limits.minexp)))
+            if self.smallest_factor * before**0.5 <= 2.0 ** (0.5 * (limits.minexp - limits.nmant)):
                 raise OutOfRangeError
         if low > 2.0 ** (0.4 * limits.minexp) and high < 2.0 ** (0.4 * limits.maxexp):
             return True
@@ -77,17 +79,17 @@ class Seen:
     ----------
     plan : the pass.
     squares : (C, T, K, B), squared norms of the mantissas of its K rows or sums; what somebody left where none was.
-    sums : (U, C, P, D), the weight gradients of its usages; of those in `begun`, that is.
+    sums : (U, C G, P, D), the weight gradients of its usages, those of G groups of examples apart; of those in `begun`.
     """
 
-    def __init__(self, plan: Pass, trace: Trace, packed: Packed, workspace: Workspace, name: str):
+    def __init__(self, plan: Pass, trace: Trace, packed: Packed, workspace: Workspace, name: str, groups: int = 1):
         C, _, B, P = trace.inputs.shape
         dtype = trace.inputs.dtype
-        self.plan, self._inputs, self._wide = plan, trace.inputs, trace.wide
+        self.plan, self._inputs, self._wide, self._groups = plan, trace.inputs, trace.wide, groups
         self.squares = workspace.array(f"squares {name}", (C, len(plan.losses), plan.width, B), dtype)
         self._exponents: list[NDArray[np.int64]] = []  # of the squares' mantissas, for all runs, once there is one
         self._runs = slice(None)
-        sums = workspace.array(f"sums {name}", (len(plan.usages), C, P, packed.forward.shape[2]), dtype)
+        sums = workspace.array(f"sums {name}", (len(plan.usages), C * groups, P, packed.forward.shape[2]), dtype)
         self.sums = Scaled(sums, workspace.array(f"sums' exponents {name}", sums.shape[:-1], np.int64))
         self.begun = set[int]()
         self._whole = self
@@ -96,17 +98,18 @@ class Seen:
         """The same for some of the runs: what is added there is seen here."""
         part = copy(self)
         part._inputs, part._runs, part.squares = self._inputs[runs], runs, self.squares[runs]
-        part._whole, part.sums, part.begun = self, self.sums[:, runs], set()
+        own = slice(runs.start * self._groups, runs.stop * self._groups)
+        part._whole, part.sums, part.begun = self, self.sums[:, own], set()
         return part
 
     def add(self, span: Span, lo: int, hi: int, delta: Floats, exponent: NDArray[np.int64] | None) -> None:
         """Take in a block: delta (C, K, b, B, D), with exponents (C, K, b, B) unless all are zero."""
-        inputs = self._inputs[:, lo:hi]
-        C, b, B, P = inputs.shape
-        K, D = len(span.usage), delta.shape[-1]
-        rows, inputs = delta.reshape(C, K, b * B, D), inputs.reshape(C, b * B, P)
+        C, K, b, B, D = delta.shape
+        G = self._groups
+        inputs = by_group(self._inputs[:, lo:hi], G, 2).reshape(C * G, b * B // G, -1)
+        rows = by_group(delta, G, 3).reshape(C * G, K, b * B // G, D)
         if exponent is None and not self._wide:
-            product = np.empty((C, P, D), rows.dtype)
+            product = np.empty((C * G, inputs.shape[2], D), rows.dtype)
             for position, usage in enumerate(span.usage):
                 new = usage not in self.begun
                 part = self.sums[usage]
@@ -117,7 +120,8 @@ class Seen:
                     np.add(part.mantissa, product, out=part.mantissa)
         else:
             exponent = np.zeros((C, K, b, B), np.int64) if exponent is None else exponent
-            parts = outer_sum(inputs, Scaled(rows, exponent.reshape(C, K, b * B)), self._wide)
+            exponents = by_group(exponent, G, 3).reshape(C * G, K, b * B // G)
+            parts = outer_sum(inputs, Scaled(rows, exponents), self._wide)
             for position, usage in enumerate(span.usage):
                 if usage not in self.begun:
                     self.sums.mantissa[usage], self.sums.exponent[usage] = 0.0, 0
@@ -158,14 +162,22 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
         taken = plan.losses[lo:hi].any() or (hi == span.hi and span.born)
         injected = work.injection.at(lo, hi) if taken else None
         for t in range(hi - 1, lo - 1, -1):
+            onward: dict[int, Scaled] = {}
             if injected:
-                for part in _taking(plan, span, t):
+                taking = _taking(plan, span, t)
+                onward = _onward(work, span, t, rows, injected[:, None, t - lo], taking)
+                for part in taking:
                     _inject(rows[:, part], injected[:, None, t - lo], plain, fixed=t < hi - 1)
             np.vecdot(rows.mantissa, rows.mantissa, out=seen.squares[:, t, :K])
             cell.delta(local[:, t - lo, None], rows.mantissa, out=done[:, :, t - lo])
             stay = span.stay if t == span.lo else K
             if stay:
-                cell.carry(packed, local[:, t - lo, None], done[:, :stay, t - lo], rows.mantissa[:, :stay])
+                passed = done[:, :stay, t - lo]
+                if onward:
+                    _replace(work, rows, onward, careful)
+                    passed = np.empty_like(passed)
+                    cell.delta(local[:, t - lo, None], rows.mantissa[:, :stay], out=passed)
+                cell.carry(packed, local[:, t - lo, None], passed, rows.mantissa[:, :stay])
             for row, weights in span.gates:
                 if row < stay:
                     passing = weights if len(weights) == 1 else weights[work.runs]
@@ -173,6 +185,9 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
         in_range = not careful and work.well_in_range(seen.squares[:, lo:hi, :K])
         exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
         seen.add(span, lo, hi, done, exponent)
+        if careful:
+            for row, vectors in onward.items():
+                rows.exponent[:, [row]] = vectors.exponent
         if not in_range:
             rows.exponent[...] += packed.back_exponent[:, None, None]
             rows.level()
@@ -185,6 +200,37 @@ def _taking(plan: Chains, span: Span, t: int) -> list[slice]:
     if plan.losses[t]:
         return [slice(None)]
     return [slice(row, row + 1) for row in span.born] if t == span.hi - 1 else []
+
+
+def _onward(work: Work, span: Span, t: int, rows: Scaled, injected: Scaled, taking: list[slice]) -> dict[int, Scaled]:
+    """What goes on from step t in those rows that losses enter with weights of their own, (C, 1, B, S), by row.
+
+    It is found before they take in the loss: of what they are then, a small vector has lost its digits.
+    """
+    found = {}
+    for row, weights in span.entering:
+        if any(row in range(rows.mantissa.shape[1])[part] for part in taking):
+            own = (weights if len(weights) == 1 else weights[work.runs])[:, t, None, None, None]
+            found[row] = rows[:, [row]]  # a copy
+            found[row].add(Scaled(injected.mantissa * own.astype(injected.mantissa.dtype), injected.exponent))
+    return found
+
+
+def _replace(work: Work, rows: Scaled, onward: dict[int, Scaled], careful: bool) -> None:
+    """Put what goes on in the rows' stead, to go with the rows' exponents unless `careful`.
+
+    Raises OutOfRangeError if digits may be lost.
+    """
+    for row, vectors in onward.items():
+        mantissa = vectors.mantissa
+        if not careful:
+            apart = np.where(mantissa.any(axis=-1), vectors.exponent - rows.exponent[:, [row]], 0)
+            if apart.any():
+                if np.abs(apart).max() > 0.2 * np.finfo(mantissa.dtype).maxexp:
+                    raise OutOfRangeError
+                mantissa = mantissa * np.exp2(apart.astype(mantissa.dtype))[..., None]
+            work.well_in_range(np.vecdot(mantissa, mantissa))
+        rows.mantissa[:, [row]] = mantissa
 
 
 def _rearrange(rows: Scaled, span: Span, before: Scaled) -> None:

@@ -29,7 +29,7 @@ class Squares(NamedTuple):
     def joint(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The 2-norm of all vectors along the last axis together: a number, and its exponent (of 2)."""
         top = np.where(self.value > 0.0, self.exponent, _NOTHING).max(axis=-1)
-        top[top == _NOTHING] = 0
+        top = np.where(top == _NOTHING, 0, top)
         shift = np.minimum(self.exponent - top[..., None], 0)  # above the top are zeros, whose exponents mean nothing
         return np.sqrt((self.value * np.exp2(2.0 * shift)).sum(axis=-1)), top
 

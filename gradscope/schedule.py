@@ -8,7 +8,7 @@ TBPTT(k1, k2). A truncation plug-in imports this module and nothing else of grad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,15 +17,34 @@ from gradscope.scaled import Floats
 
 @dataclass(frozen=True)
 class Gates:
-    """`weights[..., t-1]` multiplies the gradient on its way from step t+1 to step t. (T,) or (C, T)."""
+    """What passes from a step to the one before is multiplied by weights, the same for all losses.
+
+    Attributes
+    ----------
+    weights : (T,) or (C, T), `weights[..., t-1]` for what passes from step t+1 to step t.
+    entering : (T,) or (C, T), `entering[..., t-1]` besides for the loss at step t itself, where it leaves step t
+        backwards; None for ones. So t-1 is sent weights[t-2] J_t^T (entering[t-1] e_t + c_t), where e_t is the loss's
+        own gradient at step t and c_t what came from above; the gradient at t is e_t + c_t all the same.
+    """
 
     weights: Floats
+    entering: Floats | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether the runs' coins decide, so that each run has weights of its own."""
+        return self.weights.ndim > 1 or (self.entering is not None and self.entering.ndim > 1)
 
     def reach(self, step: int) -> Floats:
-        """Weights (..., step) of the loss at `step` (1-based) on the states 1 .. step."""
-        reached = np.ones((*self.weights.shape[:-1], step))
-        reached[..., :-1] = np.cumprod(self.weights[..., : step - 1][..., ::-1], axis=-1)[..., ::-1]
-        return reached
+        """Weights (..., step) of the loss at `step` (1-based) on the states 1 .. step.
+
+        >>> Gates(np.array([0.5, 0.8, 1.0]), entering=np.array([1.0, 1.0, 3.0])).reach(3)
+        array([1.2, 2.4, 1. ])
+        """
+        passed = np.cumprod(self.weights[..., : step - 1][..., ::-1], axis=-1)[..., ::-1]
+        if self.entering is not None:
+            passed = passed * self.entering[..., step - 1, None]
+        return np.concatenate([passed, np.ones((*passed.shape[:-1], 1))], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,11 @@ class Windows:
 
     k1: int
     k2: int
+
+    @property
+    def random(self) -> bool:
+        """Whether the runs' coins decide: windows stand where they stand."""
+        return False
 
     def end(self, step: int) -> int:
         """The end (1-based) of the window that the loss at `step` belongs to; it may lie beyond the sequence."""
@@ -53,4 +77,30 @@ class Truncation(Protocol):
 
     def schedule(self, coins: Floats) -> Gates | Windows:
         """The schedule for `coins` (C, T), uniform in [0, 1): one for each run and step."""
+        ...
+
+
+@runtime_checkable
+class Tossing(Truncation, Protocol):
+    """A truncation whose schedule depends on the coins."""
+
+    def expected(self, seq_len: int) -> Gates | Windows | None:
+        """The schedule whose gradient is the mean of this one's over the coins; None if no schedule has it."""
+        ...
+
+    def moment_rate(self) -> float:
+        """How fast the mean square of a loss's weight grows with the lag, at long lags, in nats a step.
+
+        Where |dL/dh| grows by `rate` nats a step, the variance of the gradient has no bound as T grows exactly if
+        2 rate + moment_rate >= 0.
+        """
+        ...
+
+
+@runtime_checkable
+class Rescaling(Truncation, Protocol):
+    """A truncation with which the learning rate is to be rescaled."""
+
+    def learning_rate_factor(self, coins: Floats) -> Floats:
+        """What the learning rate is multiplied by, (C,), mean over steps."""
         ...

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
+
 from gradscope import plugins
-from gradscope.schedule import Truncation
+from gradscope.schedule import Gates, Tossing, Truncation, Windows
 
 FAMILY = sys.modules[__name__]
 
@@ -19,3 +21,17 @@ def truncation(spec: str) -> Truncation:
     """
     found: Truncation = plugins.parse(FAMILY, spec)
     return found
+
+
+def expected(member: Truncation, seq_len: int) -> Gates | Windows | None:
+    """The schedule whose gradient is the mean of the member's gradient over its coins; None if no schedule has it.
+
+    >>> from gradscope.truncations import expected, truncation
+    >>> expected(truncation("random:20"), seq_len=3)
+    Gates(weights=array([1., 1., 1.]), entering=None)
+    >>> expected(truncation("fixed:20"), seq_len=3)
+    Windows(k1=1, k2=20)
+    """
+    if isinstance(member, Tossing):
+        return member.expected(seq_len)
+    return member.schedule(np.zeros((1, seq_len)))

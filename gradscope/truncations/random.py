@@ -5,6 +5,9 @@ of "Dive into Deep Learning", backpropagation through time, used recursively.
 """
 
 from dataclasses import dataclass
+from math import log
+
+import numpy as np
 
 from gradscope.errors import InputError, at_least
 from gradscope.scaled import Floats
@@ -26,3 +29,11 @@ class Random:
         """Gates 1/pi with probability pi, else 0; one coin for each run and step."""
         pi = 1.0 - 1.0 / self.tau
         return Gates((coins < pi) / pi)
+
+    def expected(self, seq_len: int) -> Gates:
+        """Full BPTT."""
+        return Gates(np.ones(seq_len))
+
+    def moment_rate(self) -> float:
+        """The mean square of the weight at lag k is pi**k / pi**(2 k)."""
+        return -log(1.0 - 1.0 / self.tau)

@@ -1,6 +1,7 @@
 """`random-unweighted:TAU`: each backward step continues with probability 1 - 1/TAU, unweighted. Biased."""
 
 from dataclasses import dataclass
+from math import inf, log
 
 import numpy as np
 
@@ -21,3 +22,11 @@ class RandomUnweighted:
     def schedule(self, coins: Floats) -> Gates:
         """Gates 1 with probability pi, else 0; one coin for each run and step."""
         return Gates((coins < 1.0 - 1.0 / self.tau).astype(np.float64))
+
+    def expected(self, seq_len: int) -> Gates:
+        """Gates of pi each."""
+        return Gates(np.full(seq_len, 1.0 - 1.0 / self.tau))
+
+    def moment_rate(self) -> float:
+        """The mean square of the weight at lag k is pi**k."""
+        return log(1.0 - 1.0 / self.tau) if self.tau > 1 else -inf

@@ -8,6 +8,7 @@ tanh, relu or linear and the loss mse.
 from __future__ import annotations
 
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+from statistics import NormalDist
 from typing import NamedTuple
 
 import autograd
@@ -45,14 +46,35 @@ def reach(spec: str, T: int, coins: np.ndarray | None = None) -> np.ndarray:
             for s in chunk:
                 for t in chunk:
                     w[s - 1, t - 1] = t <= s
-    elif name == "tbptt":
-        k1, k2 = map(int, arguments)
+    elif name in ("tbptt", "buffered"):
+        k1, k2 = map(int, arguments) if name == "tbptt" else (int(arguments[0]), 2 * int(arguments[0]) - 1)
         e = 0
         while e < T:  # the last e is the first one >= T
             e += k1
             for s in range(e - k1 + 1, min(e, T) + 1):
                 for t in range(max(1, e - k2 + 1), s + 1):
                     w[s - 1, t - 1] = 1
+    elif name == "artbp":
+        n0, alpha = map(float, arguments)
+        first = {1: 1}  # of the segment that each step belongs to
+        for t in range(1, T):
+            first[t + 1] = first[t] if coins[t - 1] < 1 - artbp_cut(n0, alpha, t - first[t] + 1) else t + 1
+        for s in range(1, T + 1):
+            w[s - 1, s - 1] = 1
+            for t in range(s - 1, first[s] - 1, -1):
+                w[s - 1, t - 1] = w[s - 1, t] / (1 - artbp_cut(n0, alpha, t - first[s] + 1))
+    elif name == "variable":
+        start = 0  # 0-based
+        while start < T:
+            end = min(T, start + variable_length(*map(float, arguments), coins[start]))
+            w[start:end, start:end] = np.tri(end - start)
+            start = end
+    elif name == "one-coin":
+        pi = 1 - 1 / float(arguments[0])
+        for s in range(1, T + 1):
+            w[s - 1, s - 1] = 1
+            for t in range(1, s):
+                w[s - 1, t - 1] = 1 / pi if coins[s - 2] < pi else 0
     else:
         pi = 1 - 1 / float(arguments[0])
         weight = {"random": 1 / pi if pi else np.inf, "random-unweighted": 1}[name]
@@ -61,6 +83,18 @@ def reach(spec: str, T: int, coins: np.ndarray | None = None) -> np.ndarray:
             for t in range(s - 1, 0, -1):  # one backward step, from t+1 to t
                 w[s - 1, t - 1] = w[s - 1, t] * weight if coins[t - 1] < pi else 0
     return w
+
+
+def artbp_cut(n0: float, alpha: float, age: int) -> float:
+    """Probability that a segment of ARTBP that has lasted `age` steps ends (arXiv 1705.08209)."""
+    return (alpha - 1) / ((alpha - 2) * n0 + age)
+
+
+def variable_length(mean: float, sd: float, p: float, coin: float) -> int:
+    """Length of a chunk, as AWD-LSTM's code draws it (arXiv 1708.02182), from the coin at its first step."""
+    around, u = (mean, coin / p) if coin < p else (mean / 2, (coin - p) / (1 - p))
+    drawn = NormalDist(around, sd).inv_cdf(u) if sd else around
+    return max(min(5, int(mean)), int(drawn))
 
 
 # --- the network, step by step ---------------------------------------------------------------------------------------
@@ -221,15 +255,15 @@ def decimals(array) -> np.ndarray:
     return np.vectorize(Decimal, otypes=[object])(np.asarray(array, float))
 
 
-def decimal_gradients(params, x, y, activation, steps, h0=None):
-    """`naive_example` under mse, "sum" and full BPTT, with 60 digits: (T, 1, .) arrays in, norms (log10) out."""
+def decimal_gradients(params, x, y, activation, steps, h0=None, w=None):
+    """`naive_example` under mse and "sum", with 60 digits: (T, 1, .) arrays in, norms (log10) out; w of full BPTT."""
     T, _, m = np.shape(x)
     with localcontext(DIGITS):
         exact = {name: decimals(array) for name, array in params.items()}
         start = decimals(np.zeros(len(params["b_h"])) if h0 is None else h0)
-        one = np.full((T, T), Decimal(1), object)
+        w = decimals(np.ones((T, T)) if w is None else w)
         inputs, targets = decimals(np.reshape(x, (T, m))), decimals(np.reshape(y, (T, -1)))
-        _, dh, gradients = naive_example(exact, inputs, targets, activation, "mse", steps, Decimal(1), one, start)
+        _, dh, gradients = naive_example(exact, inputs, targets, activation, "mse", steps, Decimal(1), w, start)
         return np.array([log10_norm(row) for row in dh]), {name: log10_norm(g) for name, g in gradients.items()}
 
 

@@ -12,7 +12,7 @@ from gradscope.streams import coins
 from gradscope.truncations import truncation
 
 SPECS = ["full", "fixed:1", "fixed:3", "fixed:7", "chunked:2", "chunked:5", "tbptt:2:5", "tbptt:3:3", "tbptt:4:9"]
-SPECS += ["random:3", "random-unweighted:4"]
+SPECS += ["random:3", "random-unweighted:4", "artbp:3:4", "one-coin:2", "one-coin:4", "variable:5:1:0.5", "buffered:3"]
 
 
 def request_of(spec, T, loss_steps, seeds=(0,)):
@@ -49,6 +49,8 @@ def counted(plan, asked):
                 elif t == span.hi - 1:
                     rows[list(span.born), t] = 1
                 see(plan, found, t, rows)
+                for row, weights in span.entering:
+                    rows[row, t] *= weights[0, t]
                 for gate in span.gates if t else ():
                     rows[gate.row] *= gate.weights[0, t - 1]
             rows = rows[: span.stay]
@@ -139,3 +141,21 @@ def test_coins_that_differ_between_runs_are_gates_that_shut_where_all_do():
     (plan,) = passes([Request(5, np.arange(5), Gates(weights))])
     assert [(span.lo, span.hi) for span in plan.spans] == [(3, 5), (0, 3)]
     np.testing.assert_array_equal(plan.spans[0].gates[0].weights, weights[:, :4])
+
+
+def test_losses_that_go_on_alike_share_a_row_and_others_do_not():
+    ones, own = np.ones(5), np.array([1.0, 0.0, 2.0, 1.0, 1.0])
+    plain, same, first, again = (Gates(np.ones(5), entering) for entering in (None, ones, own, own.copy()))
+    both = Gates(np.ones(5), np.stack([own, ones]))
+    asked = [Request(5, np.arange(5), schedule) for schedule in (plain, same, first, again, both)]
+    (plan,) = passes([*asked, Request(3, np.arange(3), Gates(np.ones(3), own[:3]))])
+    assert plan.row[:, 0].tolist() == [0, 0, 1, 1, 2, 3]
+    assert [(one.row, one.weights.shape) for one in plan.spans[-1].entering] == [(1, (1, 5)), (2, (2, 5)), (3, (1, 5))]
+
+
+def test_weights_of_steps_without_losses_do_not_matter():
+    entering = np.array([1.0, 7.0, 1.0, 0.0, 1.0])
+    asked = [Request(5, np.array([2, 4]), schedule) for schedule in (Gates(np.ones(5)), Gates(np.ones(5), entering))]
+    (plan,) = passes(asked)
+    assert plan.width == 1
+    assert plan.spans[0].entering == ()

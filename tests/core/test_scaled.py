@@ -208,15 +208,16 @@ def test_sums_over_windows_reach_beyond_float64(spec, factor):
 
 @pytest.mark.parametrize("spec", ["full", "fixed:20", "chunked:30"])
 @pytest.mark.parametrize("loss_steps", ["last", "all"])
-def test_slopes_that_leave_the_range_within_a_few_steps_are_exact(spec, loss_steps):
+@pytest.mark.parametrize("bias", [-40.0, -80.0, -150.0, -200.0, -260.0, -300.0])
+def test_slopes_that_leave_the_range_within_a_few_steps_are_exact(spec, loss_steps, bias):
     # Sigmoids at -300: each step multiplies by w exp(-300), which is 1e-130, and eight of them by less than 1e-1000.
     T, w = 60, 0.7
-    params = {"W_xh": np.zeros((1, 1)), "W_hh": np.full((1, 1), w), "b_h": np.full(1, -300.0)}
+    params = {"W_xh": np.zeros((1, 1)), "W_hh": np.full((1, 1), w), "b_h": np.full(1, bias)}
     params |= {"W_hy": np.ones((1, 1)), "b_y": np.zeros(1)}
     cell = gs.cell("elman", hidden_size=1, input_size=1, output_size=1, activation="sigmoid")
     arguments = {"loss_steps": loss_steps, "reduction": "sum", "truncation": spec}
     g = gs.backprop(cell, params, np.zeros((T, 1, 1)), np.full((T, 1, 1), -0.5), **arguments)
-    step = np.log10(w) - 300 / np.log(10)
+    step = np.log10(w) + bias / np.log(10)
     lag = np.arange(T)[::-1] * (loss_steps == "last")  # at every step, its own loss is all that counts
     expected = np.where(np.arange(T)[::-1] < int(spec.partition(":")[2] or T), lag * step, -np.inf)
     expected = expected if loss_steps == "last" else np.zeros(T)

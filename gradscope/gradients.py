@@ -132,13 +132,15 @@ def overflow_status(step: int) -> str:
 
 
 def by_parameter(cell: Cell, weights: Scaled, readout: Scaled) -> dict[str, Scaled]:
-    """Name -> gradient (C, columns, rows), from the recurrent weights (C, P, D) and the readout (C, n+1, p)."""
+    """Name -> gradient (..., columns, rows), from the recurrent weights (..., P, D) and the readout (..., n+1, p)."""
     n = cell.hidden_size
-    parts = {
-        name: Scaled(weights.mantissa[:, inputs, units], weights.exponent[:, inputs])
-        for name, (inputs, units) in cell.blocks().items()
+    everything = slice(None)
+    blocks = {name: (weights, *block) for name, block in cell.blocks().items()}
+    blocks |= {"W_hy": (readout, slice(n), everything), "b_y": (readout, slice(n, None), everything)}
+    return {
+        name: Scaled(whole.mantissa[..., inputs, units], whole.exponent[..., inputs])
+        for name, (whole, inputs, units) in blocks.items()
     }
-    return parts | {"W_hy": readout[:, :n], "b_y": readout[:, n:]}
 
 
 def log10_joint(rows: Squares) -> NDArray[np.float64]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import gradscope as gs
-from gradscope import cells, ensembles, plugins, truncations
+from gradscope import cells, clips, ensembles, plugins, truncations
 
-FAMILIES = [cells, ensembles, truncations]
+FAMILIES = [cells, clips, ensembles, truncations]
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 
@@ -61,7 +61,7 @@ def test_near_miss_is_named(family, name, message):
 
 
 def test_far_miss_lists_the_choices_and_guesses_nothing():
-    with pytest.raises(gs.InputError, match="unknown truncation 'zzz'; allowed: chunked, fixed, full") as caught:
+    with pytest.raises(gs.InputError, match="unknown truncation 'zzz'; allowed: artbp, buffered, chunked") as caught:
         plugins.find(truncations, "zzz")
     assert "did you mean" not in str(caught.value)
 

@@ -209,3 +209,47 @@ def test_agrees_where_sigmoids_are_nearly_off(disagreements):
     value = by_one_loop(peer, [T])
     gradients = {name: leaf.grad.numpy() for name, leaf in peer.leaves.items()}
     assert_agrees(peer.backprop(), value, peer.dh.numpy(), gradients, disagreements)
+
+
+def clipped_by_torch(gradients, clip):
+    """Gradients after one of torch.nn.utils' functions, which work in place on leaves."""
+    leaves = [torch.zeros(array.shape, dtype=torch.float64) for array in gradients.values()]
+    for leaf, array in zip(leaves, gradients.values(), strict=True):
+        leaf.grad = torch.tensor(array)
+    norm = clip(leaves)
+    return {name: leaf.grad.numpy() for name, leaf in zip(gradients, leaves, strict=True)}, norm
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.5, 0.999, 2.0])
+def test_clip_by_norm_agrees_with_torch(share, disagreements):
+    g = Peer("tanh", "mse").backprop(loss_steps="all")
+    norm = np.sqrt(sum(np.sum(array**2) for array in g.params.values()))
+    expected, seen = clipped_by_torch(g.params, lambda leaves: torch.nn.utils.clip_grad_norm_(leaves, share * norm))
+    found = gs.clip(g, share * norm)
+    np.testing.assert_allclose(10**found.log10_norm, seen.item(), rtol=1e-12)
+    for name, array in expected.items():
+        own = found.params[name] if share > 1 else found.params[name] / (1 + 1e-6 / norm)  # its norm is norm + 1e-6
+        disagreements.append(relative(own, array))
+        np.testing.assert_allclose(own, array, rtol=1e-12, err_msg=name)
+    assert found.clipped == (share < 1)
+
+
+@pytest.mark.parametrize("threshold", [1e-4, 0.01, 0.1, 100.0])
+def test_clip_by_value_agrees_with_torch(threshold, disagreements):
+    g = Peer("relu", "cross_entropy").backprop(loss_steps="all")
+    expected, _ = clipped_by_torch(g.params, lambda leaves: torch.nn.utils.clip_grad_value_(leaves, threshold))
+    found = gs.clip(g, threshold, by="value")
+    for name, array in expected.items():
+        disagreements.append(relative(found.params[name], array))
+        np.testing.assert_array_equal(found.params[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("threshold", [1e-3, 0.1])
+def test_clip_of_each_parameter_alone_agrees_with_torch(threshold, disagreements):
+    g = Peer("tanh", "mse", seed=5).backprop(loss_steps="all")
+    found = gs.clip(g, threshold, joint=False)
+    for name, array in g.params.items():
+        expected, norm = clipped_by_torch({name: array}, lambda leaf: torch.nn.utils.clip_grad_norm_(leaf, threshold))
+        own = found.params[name] / (1 + 1e-6 / norm.item()) if norm > threshold else found.params[name]
+        disagreements.append(relative(own, expected[name]))
+        np.testing.assert_allclose(own, expected[name], rtol=1e-12, err_msg=name)

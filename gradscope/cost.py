@@ -11,11 +11,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.bptt import PART_BYTES
-from gradscope.engine import EXAMPLES, Case, plan_of, with_full
+from gradscope.draws import bytes_of_draws
+from gradscope.estimators import groups_of
+from gradscope.networks import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
 from gradscope.recurrence import Cell
 from gradscope.rows import bytes_at_work
 from gradscope.runs import Block, Setting
+from gradscope.samples import asked
+
+DRAWS_AT_ONCE = 20  # of coins, about
 
 
 class Memory(NamedTuple):
@@ -74,17 +79,24 @@ def memory(block: Block) -> Memory:
     Counted from what the passes keep: states, norms of every row at every step, the weight gradient of every usage and
     case, the recorded steps. Held against what is measured by a test.
     """
-    cell, B, dtype = block.first.cell(), block.common["batch_size"], block.common["dtype"]
-    own = _memory(cell, B, dtype, block.settings)
-    if dtype == "float64":
-        return own
-    exact = _memory(cell, 1, "float64", block.settings)  # the first example, against which the others are held
-    return Memory(own.kept + exact.kept, own.states, max(own.work, exact.work))
+    like, settings = block.first, block.settings
+    cell, B, dtype, draws, steps = (
+        like.cell(),
+        *(like[name] for name in ("batch_size", "dtype", "draws", "minibatches")),
+    )
+    parts = [_memory(cell, B, dtype, settings, draws)]
+    if dtype == "float32":
+        parts.append(_memory(cell, 1, "float64", settings))  # the first example, against which the others are held
+    if steps:
+        parts.append(_memory(cell, B * steps, dtype, settings, groups=steps))
+    return Memory(
+        sum(part.kept for part in parts), max(part.states for part in parts), max(part.work for part in parts)
+    )
 
 
 @lru_cache(maxsize=256)
-def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...]) -> Memory:
-    cases = _cases(settings)
+def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], draws: int = 0, groups: int = 1) -> Memory:
+    cases = _cases(settings, draws)
     plan = plan_of(cases, (0,))[1]
     item = 4 if dtype == "float32" else 8
     P, D, T = *_matrix(cell), max(case.seq_len for case in cases)
@@ -94,9 +106,12 @@ def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...]) -> Me
     rows = sum(len(one.losses) * one.width * B for one in plan)
     # Squared norms, exponents, log10; and as much again while there are statistics of them.
     seen = rows * (item + 8 + 8 + 16)
-    sums = (sum(len(one.usages) for one in plan) + len(cases) + 4) * matrix
+    groups = groups_of(B) if draws else groups
+    sums = (sum(len(one.usages) for one in plan) + len(cases) + 4) * matrix * groups
     recorded = 80 * sum(setting.seq_len for setting in settings)
     work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
+    if draws:
+        work = max(work, states + bytes_of_draws(B, draws, T, P, D))
     return Memory(states + data + seen + sums + recorded, states, int(work))
 
 
@@ -104,19 +119,34 @@ def seconds(block: Block) -> float:
     """Predicted time of measuring a block on one core of the machine on which the prices were measured."""
     ranks: dict[int, int] = {}
     seeds = tuple(ranks.setdefault(network.seed, len(ranks)) for network in block.networks)
-    cell, B, dtype = block.first.cell(), block.common["batch_size"], block.common["dtype"]
-    found = _priced(cell, B, dtype, block.settings, seeds)
-    return found if dtype == "float64" else found + _priced(cell, 1, "float64", block.settings, seeds)
+    like, settings = block.first, block.settings
+    cell, B, dtype, draws, steps = (
+        like.cell(),
+        *(like[name] for name in ("batch_size", "dtype", "draws", "minibatches")),
+    )
+    found = _priced(_labour(cell, B, dtype, settings, seeds, draws))
+    if dtype == "float32":
+        found += _priced(_labour(cell, 1, "float64", settings, seeds))
+    if steps:
+        found += _priced(_labour(cell, B * steps, dtype, settings, seeds, groups=steps))
+    return found
 
 
-def _priced(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> float:
-    done = _labour(cell, B, dtype, settings, seeds)
+def _priced(done: Labour) -> float:
     return sum(price * amount for price, amount in zip(PRICES, done, strict=True))
 
 
 @lru_cache(maxsize=1024)
-def _labour(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Labour:
-    cases = _cases(settings)
+def _labour(
+    cell: Cell,
+    B: int,
+    dtype: str,
+    settings: tuple[Setting, ...],
+    seeds: tuple[int, ...],
+    draws: int = 0,
+    groups: int = 1,
+) -> Labour:
+    cases = _cases(settings, draws)
     plan = plan_of(cases, tuple(sorted(seeds)))[1]
     C, T, n = len(seeds), max(case.seq_len for case in cases), cell.hidden_size
     P, D = _matrix(cell)
@@ -127,20 +157,23 @@ def _labour(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], seeds
     rows = sum(_rows(one) for one in plan)
     sums = sum((span.hi - span.lo) * len(span.usage) for one in plan for span in one.spans)
     share = item / 8
+    drawn = draws * sum(case.seq_len for case in cases if case.tosses and not case.mean)  # rows of all draws
+    groups = groups_of(B) if draws else groups
     return Labour(
         blocks=1,
-        calls=parts * T + rounds * sum(len(one.losses) for one in plan),
-        products=share * C * B * (T * (P * D + n * cell.output_size) + rows * n * D + sums * P * D),
-        elements=share * C * B * (T + rows + sums) * D,
+        calls=parts * T + rounds * sum(len(one.losses) for one in plan) + C * drawn / DRAWS_AT_ONCE,
+        products=share * C * B * (T * (P * D + n * cell.output_size) + (rows + drawn) * n * D + (sums + drawn) * P * D),
+        elements=share * C * B * (T + rows + sums + drawn) * D,
         seen=C * B * sum(len(one.losses) * one.width for one in plan),
-        entries=parts * C * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
+        entries=C * max(parts, groups) * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
         runs=C * len(settings),
         draws=len(set(seeds)) * n**3,
     )
 
 
-def _cases(settings: Sequence[Setting]) -> tuple[Case, ...]:
-    return with_full(sorted({Case(one.seq_len, one.loss_steps, one.truncation) for one in settings}))
+def _cases(settings: Sequence[Setting], draws: int) -> tuple[Case, ...]:
+    cases = with_full(sorted({Case(one.seq_len, one.loss_steps, one.truncation) for one in settings}))
+    return asked(cases) if draws else cases
 
 
 def _matrix(cell: Cell) -> tuple[int, int]:

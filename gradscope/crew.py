@@ -13,9 +13,9 @@ from os import _exit
 from threading import Event
 from typing import Any
 
-from gradscope.engine import release
 from gradscope.errors import GradscopeError
 from gradscope.measuring import warm_up
+from gradscope.networks import release
 
 AHEAD = 64  # shards handed to a caller's executor before they are waited for: enough for many workers
 UNGUARDED = (

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from gradscope import cells, ensembles, plugins, tasks, truncations
+from gradscope import cells, clips, ensembles, plugins, tasks, truncations
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
-from gradscope.runs import DTYPES, SHARED, Block, Network, Run, Setting, digest
-from gradscope.values import NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
+from gradscope.runs import ADDED, DTYPES, NOT_CLIPPED, SHARED, Block, Network, Run, Setting, digest
+from gradscope.task import Problem
+from gradscope.values import Count, NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
 
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
 BASE: dict[str, tuple[Any, Any]] = {
@@ -33,7 +34,10 @@ BASE: dict[str, tuple[Any, Any]] = {
     "loss": (str, None),
     "loss_steps": (Steps, "last"),
     "reduction": (str, "mean"),
+    "clip": (str, NOT_CLIPPED),
     "batch_size": (Size, 16),
+    "draws": (Count, 0),
+    "minibatches": (Count, 0),
     "dtype": (str, "float64"),
     "seed": (Seed, 0),
 }
@@ -43,10 +47,14 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "ensemble": lambda spec: plugins.spec_of(plugins.parse(ensembles.FAMILY, spec)),
     "truncation": lambda spec: plugins.spec_of(truncations.truncation(spec)),
     "reduction": lambda name: _one_of("reduction", name, REDUCTIONS),
+    "clip": lambda spec: plugins.spec_of(clips.clip_of(spec)),
+    "draws": lambda number: _several("draws", number),
+    "minibatches": lambda number: _several("minibatches", number),
     "loss": lambda name: name and _one_of("loss", name, LOSSES),
     "loss_steps": lambda steps: _steps_text(steps),
     "dtype": lambda name: _one_of("dtype", name, DTYPES),
 }
+MINIBATCHES = 64  # on which clips are measured, if the experiment does not say
 FLOAT32 = (1e-30, 1e30)  # scales that leave float32 room for the spread of what is scaled
 
 Grid = Mapping[str, tuple[Any, ...]]
@@ -62,12 +70,14 @@ class Sweep:
     grid : key -> its values in canonical form; the runs are their product.
     data : task -> what its data are and how they were normalised.
     kinds : parameter of a run -> int, float or str (a parameter that may be a number or a text is a text).
+    notes : what was added to what was given, for the user to know.
     """
 
     name: str
     grid: Grid
     data: Mapping[str, Mapping[str, Any]]
     kinds: Mapping[str, type]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -109,6 +119,8 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
         for key in FAMILIES
     }
     known = BASE | dict(option for named in chosen.values() for plugin in named.values() for option in _fields(plugin))
+    own = _own(chosen["task"])
+    known |= {key: (known[key][0], value) for key, value in own.items() if key in known}
     fixed = {key: values_of(values.pop(key), int, at[key]) for key in SIZES if key in values and key not in known}
     for key in values:
         if key not in (known.keys() | {"seeds"}) - {"seed"}:
@@ -122,6 +134,8 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     for key, canonical in CANONICAL.items():
         with at.errors(key):
             grid[key] = distinct([canonical(value) for value in grid[key]], at[key])
+    notes = tuple(_completed(grid, at, given))
+    _check_own(grid, own, at)
     _check_scales(grid, at)
     _check_cells(grid, chosen["cell"], at)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))
@@ -130,7 +144,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
             select_steps(loss_steps, seq_len)
     kinds = {key: kind_of(kind) for key, (kind, _) in known.items()}
     from_files = {"data": str} if any("sha256" in record for record in data.values()) else {}
-    return Sweep(name, grid, data, kinds | dict.fromkeys(SIZES, int) | from_files)
+    return Sweep(name, grid, data, kinds | dict.fromkeys(SIZES, int) | from_files, notes)
 
 
 def options_of(key: str) -> dict[str, set[str]]:
@@ -181,6 +195,26 @@ def _one_of(kind: str, name: str, choices: Iterable[str]) -> str:
     return name
 
 
+def _several(kind: str, number: int) -> int:
+    """A number of samples: none, or enough for a variance."""
+    if number == 1:
+        raise InputError("1 says nothing of how much another would differ", where=kind, allowed="0, or at least 2")
+    return number
+
+
+def _completed(grid: dict[str, tuple[Any, ...]], at: _Places, given: Mapping[str, Any]) -> Iterator[str]:
+    """Add to a grid what its keys need, and say so."""
+    if any(grid["draws"]) and "full" not in grid["truncation"]:
+        grid["truncation"] = ("full", *grid["truncation"])
+        yield 'truncation "full" is added, to compare with'
+    if grid["clip"] != (NOT_CLIPPED,):
+        if "minibatches" not in given:
+            grid["minibatches"] = (MINIBATCHES,)
+            yield f"minibatches = {MINIBATCHES}: clip is measured on so many"
+        elif 0 in grid["minibatches"]:
+            raise InputError("0, but clip is measured on minibatches", where=at["minibatches"], allowed="at least 2")
+
+
 def _steps_text(steps: str | int | list[int]) -> str:
     """Loss steps as text: "last", "all", or ascending numbers."""
     if isinstance(steps, str):
@@ -189,6 +223,26 @@ def _steps_text(steps: str | int | list[int]) -> str:
             return steps
         steps = [int(number) for number in numbers]
     return ",".join(map(str, sorted(steps))) if isinstance(steps, list) else str(steps)
+
+
+def _own(chosen: Mapping[str, type]) -> dict[str, Any]:
+    """The keys that the problem chosen as the task settles itself, with their values; none for tasks that are none."""
+    return {
+        key: value
+        for plugin in chosen.values()
+        if issubclass(plugin, Problem)
+        for key, value in {**ADDED, **plugin.fixed()}.items()
+    }
+
+
+def _check_own(grid: Grid, own: Mapping[str, Any], at: _Places) -> None:
+    """Refuse other values of what a problem settles itself, and tasks beside it."""
+    if own and len(grid["task"]) > 1:
+        raise InputError("a problem of its own among other tasks", where=at["task"], hint="sweep it alone")
+    for key, value in own.items():
+        if grid[key] != (value,):
+            given, task = ", ".join(map(str, grid[key])), grid["task"][0]
+            raise InputError(f"{given}, but task {task} has {value}", where=at[key], hint="remove the key")
 
 
 def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
@@ -240,6 +294,9 @@ def _check_tasks(
                     raise unknown(f"loss for task {name}", loss, task.losses, where=at["loss"])
             if "cross_entropy" in grid["loss"] and task.sizes[1] < 2:
                 raise InputError(f"{task.sizes[1]}", where=at["output_size"], allowed=">= 2 classes for cross_entropy")
+            if isinstance(task, Problem):
+                with at.errors("task"):
+                    task.check(grid)
             if longest > task.longest:
                 what = f"{longest} steps are more than task {name} has data for"
                 raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from gradscope import __version__, sealed
-from gradscope.engine import measure, release
+from gradscope.engine import measure
 from gradscope.errors import GradscopeError, InputError
 from gradscope.files import write_beside
+from gradscope.networks import release
 from gradscope.plan import Shard
 from gradscope.records import failed_table, joined, runs_table, timesteps_table
 from gradscope.runs import NUMERICS_VERSION, Block, Network, Setting

@@ -23,6 +23,7 @@ from gradscope.runs import Block, Network, Setting, digest
 STATES_BYTES = 30e6  # what the states of a block may take: some of it is in the cache, and it is one piece of memory
 MOST = 64  # networks of a block
 FEWEST = 4  # blocks of runs that are alike, if they have as many networks: several workers have something to do
+BLOCK_SECONDS = 3.0  # of work with many draws or minibatches, so that not too much is lost when it is interrupted
 SHARD_SECONDS = 0.4  # of work, as predicted: enough that what is done around it does not matter
 FEWEST_SHARDS = 16  # of a sweep that has so many blocks
 PART_ROWS = 2**18  # rows of the timesteps table in a part's file, about 6 MB
@@ -165,6 +166,9 @@ def _cut(block: Block, max_memory: float) -> Iterator[Block]:
     if needed.of(1) > max_memory:
         raise _too_large(block, needed.of(1), max_memory)
     width = int(max(1, min(MOST, -(-len(block.networks) // FEWEST), STATES_BYTES // needed.states)))
+    if block.first["draws"] or block.first["minibatches"]:  # of which each network takes a while
+        one = seconds(replace(block, networks=block.networks[:1]))
+        width = int(max(1, min(width, BLOCK_SECONDS // one)))
     while needed.of(width) > max_memory:
         width -= 1
     by_seed = sorted(block.networks, key=lambda network: (network.seed, network.spectral_radius))

@@ -18,7 +18,10 @@ from gradscope.recurrence import Cell
 from gradscope.task import Task
 
 DTYPES = ("float64", "float32")
-NUMERICS_VERSION = 1  # raised whenever results change by more than rounding: old results are then set aside
+NUMERICS_VERSION = 2  # raised whenever results change by more than rounding: old results are then set aside
+NOT_CLIPPED = "off"
+# What adds to the measurements of a run, and changes none of them: with these values it does not count for the run id.
+ADDED = {"draws": 0, "minibatches": 0, "clip": NOT_CLIPPED}
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,13 @@ class Run:
     parameters: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        return self.parameters[name]
+        return self.parameters[name] if name in self.parameters else ADDED[name]
 
     @cached_property
     def run_id(self) -> str:
         """16 hexadecimal digits that depend on the parameters and the version of the numerics alone.
 
-        Where `data`, the hash of a file, is among them, the file's path does not count.
+        Where `data`, the hash of a file, is among them, the file's path does not count; nor does what adds nothing.
         """
         return digest([NUMERICS_VERSION, _what_counts(self.parameters)])
 
@@ -73,6 +76,7 @@ class Setting(NamedTuple):
     truncation: str
     loss_steps: str
     reduction: str
+    clip: str = NOT_CLIPPED
 
 
 SHARED = Network._fields + Setting._fields  # runs of one block are alike in everything else
@@ -107,7 +111,8 @@ class Block:
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name these runs in this company."""
-        return digest([self.kind, self.networks, self.settings])
+        settings = [[setting._asdict()[name] for name in _what_counts(setting._asdict())] for setting in self.settings]
+        return digest([self.kind, self.networks, settings])
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -134,8 +139,12 @@ class Block:
 
 
 def _what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without a file's path, where `data`, the hash of its content, is among them."""
-    return {name: value for name, value in parameters.items() if name != "file" or "data" not in parameters}
+    """The parameters without a file's path, where `data`, the hash of its content, is among them; and see `ADDED`."""
+    return {
+        name: value
+        for name, value in parameters.items()
+        if not (name == "file" and "data" in parameters) and not (name in ADDED and ADDED[name] == value)
+    }
 
 
 def digest(content: Any) -> str:

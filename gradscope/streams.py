@@ -30,3 +30,12 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 def coins(seeds: Sequence[int], seq_len: int) -> Floats:
     """Uniform numbers in [0, 1), (C, T): one for each seed and step. A shorter sequence has a prefix of a longer."""
     return np.stack([stream(seed, "coins").random(seq_len) for seed in seeds])
+
+
+def coin_draws(seed: int, number: int, seq_len: int) -> Floats:
+    """The coins of so many draws, (number, T), of which the first is the seed's own in `coins`.
+
+    Fewer draws are the first of more, and a shorter sequence has prefixes of a longer one's.
+    """
+    own = ["coins", *(f"coins {draw}" for draw in range(1, number))]
+    return np.stack([stream(seed, purpose).random(seq_len) for purpose in own])

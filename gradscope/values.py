@@ -15,6 +15,7 @@ from gradscope.errors import InputError
 Size = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
 Steps = int | str | list[int]
 
 MOST_SEEDS = 10**7

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from gradscope.bench.workload import Workload
-from gradscope.engine import Case, requests_of
+from gradscope.networks import Case, requests_of
 from gradscope.passes import Chains, Sliding, passes
 from gradscope.scaled import Floats
 

@@ -24,6 +24,7 @@ from gradscope import measuring, plan, writer
 from gradscope.cli import cli
 from gradscope.engine import measure
 from gradscope.files import TEMPORARY, DamagedError
+from gradscope.runs import NUMERICS_VERSION
 from gradscope.store import Store, files
 from gradscope.survey import survey
 
@@ -549,7 +550,7 @@ def test_results_of_another_numerics_are_set_aside_and_measured_again(parts, mon
     content.pop("checksum")
     writer.write_json(parts / "plan.json", content | {"numerics": 0})
     planned = CliRunner().invoke(cli, ["sweep", *OPTIONS, "-o", str(parts), "--plan"])
-    assert "numerics version changed, 0 to 1" in planned.stdout
+    assert f"numerics version changed, 0 to {NUMERICS_VERSION}" in planned.stdout
     sweep(parts)
     assert contents(parts) == before
     assert len(list((parts / "set-aside").glob("*/timesteps/*.parquet"))) == len(list(files(parts / "timesteps")))
@@ -557,7 +558,7 @@ def test_results_of_another_numerics_are_set_aside_and_measured_again(parts, mon
 
 def test_results_of_another_numerics_are_known_without_the_plan(parts, monkeypatch):
     (parts / "plan.json").unlink()
-    monkeypatch.setattr("gradscope.intent.NUMERICS_VERSION", 2)
+    monkeypatch.setattr("gradscope.intent.NUMERICS_VERSION", NUMERICS_VERSION + 1)
     again = []
     monkeypatch.setattr(measuring, "measure", lambda runs, threads: again.extend(runs) or measure(runs, threads))
     sweep(parts)

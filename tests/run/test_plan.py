@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 
 import gradscope as gs
 from gradscope.cost import memory
-from gradscope.engine import WORKSPACE, measure
+from gradscope.engine import measure
 from gradscope.grid import resolve
+from gradscope.networks import WORKSPACE
 from gradscope.plan import PART_ROWS, STATES_BYTES, Shard, again, shards, strangers
 from gradscope.runs import SHARED, Block, Network, Setting
 

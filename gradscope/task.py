@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,24 @@ class Task(Protocol):
 
     def record(self) -> dict[str, Any]:
         """What the data are and how they were normalised, for the manifest."""
+        ...
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a task has besides if it is a problem of its own: no cell is run on it, it measures its runs itself."""
+
+    @classmethod
+    def fixed(cls) -> Mapping[str, Any]:
+        """The keys of an experiment that are the problem's own, or mean nothing to it, with their one value."""
+        ...
+
+    def check(self, grid: Mapping[str, Sequence[Any]]) -> None:
+        """Raise InputError, said to stand at its key, for values of a grid that the problem cannot be run by."""
+        ...
+
+    def measure(self, runs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """What is recorded of runs, from their parameters: `columns` and `steps` of an `engine.Measurement`."""
         ...
 
 

@@ -89,7 +89,7 @@ VALUES = {
     "random truncation of 1": (setting("truncation", "random:1"), "truncation: .*above 1.*allowed: .*random:TAU"),
     "unknown activation": (setting("activation", "tahn"), "--set activation: .*allowed: .*did you mean 'tanh'"),
     "unknown ensemble": (setting("ensemble", "gausian"), "--set ensemble: .*allowed: .*did you mean 'gaussian'"),
-    "unknown task": (setting("task", "nois"), "--set task: .*allowed: noise.*did you mean 'noise'"),
+    "unknown task": (setting("task", "nois"), "--set task: .*allowed: .*noise.*did you mean 'noise'"),
     "unknown loss": (setting("loss", "mae"), "--set loss: .*allowed: .*did you mean 'mse'"),
     "loss of another task": (
         [*setting("task", "sine"), *setting("loss", "cross_entropy")],
@@ -222,6 +222,32 @@ def test_memory_benchmarks_and_precision_that_cannot_be_are_one_line(refused, ar
     assert_says(refused(*arguments), message)
 
 
+ADVICE = {
+    "tolerance 0": (["--bias", "0"], r"^error: bias: 0\.0; allowed: a number above 0 and below 1"),
+    "tolerance 1": (["--bias", "1"], r"bias: 1\.0; allowed: a number above 0"),
+    "negative tolerance": (["sine", "--bias", "-0.1"], r"bias: -0\.1; allowed: a number above 0"),
+    "tolerance that is no number": (["--bias", "nan"], "bias: nan; allowed: a number above 0"),
+    "tolerance in words": (["--bias", "little"], "'--bias': 'little' is not a valid float"),
+    "neither folder nor experiment": (
+        ["spectral-radios"],
+        "unknown folder or experiment 'spectral-radios'; allowed: .*did you mean 'spectral-radius'",
+    ),
+    "file that is missing": (["nowhere.toml"], r"nowhere\.toml: cannot read experiment"),
+    "folder without a sweep": (["."], r"\.: holds no sweep; run gradscope sweep first"),
+    "truncations without a tau": (
+        ["--set", "truncation=full,random:5"],
+        "truncation: full, random:5; allowed: one with a tau, as fixed:20, too",
+    ),
+    "value that cannot be": (["--set", "seq_len=0"], "--set seq_len: 0; allowed: a whole number >= 1"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ADVICE.values(), ids=ADVICE)
+def test_advice_that_cannot_be_given_is_refused_before_anything_runs(refused, arguments, message):
+    assert_says(refused("advise", *arguments), message)
+    assert_says(refused("advise", "--json", *arguments), message)
+
+
 def test_jobs_of_the_python_call_are_checked_too(tmp_path):
     with pytest.raises(gs.InputError, match=r"^jobs: 0; allowed: a whole number >= 1"):
         gs.sweep("spectral-radius", out=tmp_path / "out", overrides=TINY, jobs=0)
@@ -276,6 +302,14 @@ def tiny_sweep(command, tmp_path):
     answer = command(*sweep_of(TINY))
     assert answer.status == 0
     return tmp_path / "out"
+
+
+def test_advice_from_a_sweep_without_what_it_needs(refused, tiny_sweep):
+    needed = 'truncations with a TAU .fixed:TAU, chunked:TAU., loss_steps "all"'
+    assert_says(refused("advise", "out"), f"out: has no runs with {needed}; add them to the sweep")
+    assert_says(
+        refused("advise", "out", "--set", "seeds=9"), "out: its runs are read as they are; leave out what is set"
+    )
 
 
 def test_output_folder_that_is_a_file(refused, tmp_path):

@@ -317,7 +317,7 @@ BAD = {
         ("random:many", "tau must be a number, not 'many'"),
         (["full", 5], "5; allowed: text"),
     ],
-    "task": [("serie", "unknown task 'serie'; allowed: noise, series, sine, text; did you mean 'series'")],
+    "task": [("serie", "unknown task 'serie'; allowed: .*noise, series, sine, text; did you mean 'series'")],
     "input_scale": [(-1, "-1; allowed: a number >= 0"), (float("inf"), "inf is not finite")],
     "loss": [
         ("mae", "unknown loss 'mae'; allowed: cross_entropy, mse; did you mean 'mse'"),

@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscope import plugins, tasks
+from gradscope.engine import measure
 from gradscope.errors import InputError
 from gradscope.grid import resolve
 from gradscope.losses import LOSSES
+from gradscope.runs import ADDED
 from gradscope.sources import series
+from gradscope.task import Problem
 
 PERIOD = 20
 # Options of each task, all of them with something random; files stand in the folder of `files`.
@@ -27,10 +30,13 @@ EXAMPLES = {
     "sine": [{}, {"frequency": 0.13, "phase": 0.5, "noise": 0.3}, {"frequency": 0.3, "noise": 1.0}],
     "series": [{"file": "{files}/periodic.csv"}, {"file": "{files}/prices.csv", "column": "price"}, {}],
     "text": [{"file": "{files}/text.txt"}, {}],
+    "influence-balancing": [{}, {"learning_rate": 0.1, "iterations": 7}],
 }
 MEMBERS = plugins.names(tasks.FAMILY)
+PROBLEMS = [name for name in MEMBERS if issubclass(plugins.find(tasks.FAMILY, name), Problem)]
 ALL = [(name, options) for name in MEMBERS for options in EXAMPLES.get(name, [])]
 ENDLESS = [name for name in MEMBERS if plugins.find(tasks.FAMILY, name).longest == float("inf")]
+MEASURED = ("spectral_radius_realised", "spectral_norm", "loss_value", "log10_grad", "relative_error", "cosine")
 TEXT = "Grüße, 世界! 🙂\nThe same again, and then once more: naïve café, 東京 🙂🙃.\n" * 5
 
 
@@ -87,7 +93,7 @@ def test_member_has_examples(name):
 @pytest.mark.parametrize("name", MEMBERS)
 def test_file_is_named_after_the_member_and_it_is_frozen(name):
     member = plugins.find(tasks.FAMILY, name)
-    assert Path(member.__module__.replace(".", "/")).name == name
+    assert Path(member.__module__.replace(".", "/")).name.replace("_", "-") == name
     assert member.__dataclass_params__.frozen
     assert member.__doc__
 
@@ -158,6 +164,7 @@ def test_drawn_arrays_can_be_changed_without_changing_the_next_draw(task):
     np.testing.assert_array_equal(again.y, kept[1])
 
 
+@only(lambda name, _: name not in PROBLEMS)  # whose seeds throw coins
 def test_seeds_differ_in_inputs_and_in_targets(task):
     for loss in task.losses:
         if loss == "cross_entropy" and task.sizes[1] == 1:
@@ -238,6 +245,9 @@ def test_target_is_the_next_input(task):
         ("sine", {"noise": -0.1}, "^noise: .*at least 0, not -0.1"),
         ("sine", {"noise": float("nan")}, "^noise: .*at least 0, not nan"),
         ("sine", {"frequncy": 0.1}, "frequncy.*allowed: .*frequency"),
+        ("influence-balancing", {"learning_rate": -0.1}, "^learning_rate: .*at least 0, not -0.1"),
+        ("influence-balancing", {"iterations": 0}, "^iterations: .*at least 1, not 0"),
+        ("influence-balancing", {"iterations": 10**7}, "^iterations: 10000000; allowed: at most 1,000,000"),
     ],
 )
 def test_options_that_cannot_be_are_refused(name, options, message):
@@ -444,3 +454,96 @@ def test_longest_text_excerpt_ends_with_the_text(tmp_path):
     (tmp_path / "alphabet.txt").write_text("abcdefghi", encoding="utf-8")
     task = tasks.task("text", file=str(tmp_path / "alphabet.txt"))
     assert set(excerpts_of(task, T=task.longest, B=400)) == {"abcde", "bcdef", "cdefg", "defgh", "efghi"}
+
+
+# --- problems: tasks that measure their runs themselves --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_what_a_problem_fixes_is_a_key_and_stands_in_its_runs(name):
+    fixed = plugins.find(tasks.FAMILY, name).fixed()
+    (run,) = resolve("alone", {"task": name}).runs
+    assert {key: run[key] for key in [*fixed, *ADDED]} == {**fixed, **ADDED}
+    assert resolve("said", {"task": name, **fixed}).runs == (run,)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("draws", 10, "draws: 10, but task {name} has 0; remove the key"),
+        ("task", ["{name}", "noise"], "task: a problem of its own among other tasks; sweep it alone"),
+    ],
+)
+def test_what_a_problem_fixes_cannot_be_swept(name, key, value, message):
+    given = {"task": name, key: [part.format(name=name) for part in value] if key == "task" else value}
+    with pytest.raises(InputError, match=f"^{message.format(name=name)}$"):
+        resolve("other", given)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problem_measures_what_every_run_is_measured_for(name):
+    sweep = resolve("small", {"task": name, "seq_len": [1, 4], "loss_steps": ["last", "all"], "seeds": 2})
+    for block in sweep.blocks:
+        measured = measure(block.runs)
+        assert set(measured.columns) >= {"status", *MEASURED}
+        assert {len(values) for values in measured.columns.values()} == {len(block)}
+        assert set(measured.steps) == {"lag", "log10_dh", "log10_dh_std", "zero_share"}
+        assert {len(values) for values in measured.steps.values()} == {block.steps}
+        np.testing.assert_array_equal(measured.seq_len, [run["seq_len"] for run in block.runs])
+
+
+# --- influence balancing ---------------------------------------------------------------------------------------------
+
+
+def balanced(**given):
+    """The measurement of the only block of a sweep of it."""
+    (block,) = resolve("balanced", {"task": "influence-balancing", "seq_len": 3, **given}).blocks
+    return measure(block.runs)
+
+
+def test_influence_balancing_records_the_last_update():
+    columns = balanced(truncation=["full", "chunked:10"], iterations=3000).columns
+    np.testing.assert_allclose(columns["loss_value"], [1.28e-16, 3.0973e15], rtol=1e-2)
+    np.testing.assert_allclose(columns["theta"], [-1 / 6, 1.40026834e7], rtol=1e-6)
+    np.testing.assert_array_equal(columns["cosine"], [1, -1])
+    # Sums of influences -6 and 10, and the loss is (s - 1)^2 / 2.
+    size = np.log10(np.sqrt(2 * columns["loss_value"]) * [6, 10])
+    np.testing.assert_allclose(columns["log10_grad"], size, rtol=1e-12)
+    np.testing.assert_allclose(columns["relative_error"], [0, 16 / 6], rtol=1e-12)
+    np.testing.assert_allclose(columns["influence"], [-6, 10], rtol=1e-12)
+    np.testing.assert_array_equal(columns["right_sign_share"], [1, 0])
+    np.testing.assert_allclose(columns["spectral_radius_realised"], 0.5, rtol=1e-15)
+
+
+def test_influence_balancing_says_when_it_leaves_float64():
+    columns = balanced(truncation=["full", "chunked:10"], learning_rate=0.1, iterations=3000).columns
+    assert columns["status"][1].startswith("overflow at update ")
+    for name in ("loss_value", "theta", "log10_grad", "log10_grad_theta", "relative_error", "cosine"):
+        assert np.isnan(columns[name][1])
+    last = int(columns["status"][1].split()[-1]) - 1
+    before = balanced(truncation="chunked:10", learning_rate=0.1, iterations=last).columns
+    assert before["status"][0] == "ok"
+    assert np.isfinite(before["loss_value"][0])
+
+
+def test_influence_balancing_records_the_state_gradient_at_each_lag():
+    steps = balanced(seq_len=[1, 3]).steps
+    np.testing.assert_array_equal(steps["lag"], [0, 2, 1, 0])
+    np.testing.assert_allclose(10 ** (2 * steps["log10_dh"]), [1, 6 / 16, 2 / 4, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"spectral_radius": [0.5, 1.0]}, "^spectral_radius: 0.5, 1.0, but task influence-balancing has 0.5; remove"),
+        ({"hidden_size": 64}, "^hidden_size: 64, but task influence-balancing has 23; remove the key"),
+        ({"dtype": "float32"}, "^dtype: float32, but task influence-balancing has float64"),
+        ({"truncation": ["full", "variable:70:5:0.95"]}, "^truncation: 'variable:70:5:0.95' does not say when"),
+        ({"loss_steps": [[1, 2]]}, '^loss_steps: \'1,2\'; allowed: "last" or "all"'),
+        ({"loss": "cross_entropy"}, "^loss: unknown loss for task influence-balancing 'cross_entropy'; allowed: mse"),
+    ],
+)
+def test_influence_balancing_refuses_what_means_nothing_to_it(given, message):
+    with pytest.raises(InputError, match=message):
+        resolve("refused", {"task": "influence-balancing", **given})

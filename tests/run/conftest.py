@@ -15,6 +15,18 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def balancing(tmp_path_factory):
+    """Influence balancing, shorter: strategies that converge, diverge, and throw coins; not to be changed."""
+    overrides = {
+        "iterations": [1, 500, 3000],
+        "truncation": ["full", "chunked:10", "chunked:100", "random:16", "random:64"],
+        "seq_len": 2,
+        "seeds": 3,
+    }
+    return gs.sweep("influence-balancing", tmp_path_factory.mktemp("balancing") / "out", overrides=overrides, jobs=1)
+
+
+@pytest.fixture(scope="session")
 def orthogonal(tmp_path_factory):
     """Linear networks with orthogonal W_hh: gradients change by the spectral radius at each step, exactly."""
     overrides = SMALL | {

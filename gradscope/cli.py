@@ -126,6 +126,45 @@ def sweep(
 
 
 @cli.command()
+@click.argument("source", default="spectral-radius", metavar="[EXPERIMENT | FILE.toml | DIR]")
+@click.option("--bias", type=float, default=0.1, metavar="SHARE", help="Relative bias that is tolerated.  [0.1]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with reasons and curves.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the runs.  [reports/advise-NAME]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the experiment; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [number of cores]")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def advise(
+    source: str,
+    bias: float,
+    as_json: bool,
+    out: Path | None,
+    settings: tuple[str, ...],
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """Say which tau keeps the bias of truncated BPTT below a tolerance, or why none does.
+
+    An experiment's longest sequences are measured with a range of taus (running it again resumes); of a sweep's folder,
+    the runs that are there are read.
+
+    \b
+    gradscope advise
+    gradscope advise sine --bias 0.05 --set seeds=10
+    gradscope advise reports/spectral-radius --json
+    """  # noqa: D301 - the mark that click looks for is a backspace
+    from gradscope.advice import advise as find_advice
+
+    overrides = dict(_setting(text) for text in settings)
+    with terminal.progress(quiet) as progress:
+        command = shlex.join(["gradscope", *sys.argv[1:]])
+        found = find_advice(source, bias, out, overrides, jobs, progress=progress, command=command)
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        terminal.show_advice(found)
+
+
+@cli.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def report(folder: Path, quiet: bool) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from gradscope.advice import Advice
     from gradscope.intent import Intent
     from gradscope.outlook import Outlook
     from gradscope.progress import Progress
 
+OUTCOMES = {"decaying": "green", "not decaying": "red"}  # the others are yellow
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
 
 
@@ -117,6 +119,31 @@ def show_plan(meant: Intent, expected: Outlook, folder: Path, report: bool) -> N
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
+
+
+def show_advice(advice: Advice) -> None:
+    """Print advice: a row for each spectral radius, and below it what to do."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    click.echo(advice.title)
+    for panel, rows in advice.table.groupby(level="panel", sort=False):
+        title = Text(f"\n{panel}" if panel else "", style="bold")
+        layout: dict[str, Any] = {"show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", **layout)
+        for name in ("radius", *rows.columns):
+            table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
+        for (_, radius), row in rows.iterrows():
+            style = OUTCOMES.get(row["outcome"], "yellow")
+            table.add_row(radius, f"[{style}]{row['outcome']}", *row.iloc[1:])
+        console.print(table)
+    click.echo()
+    for line in advice.lines:
+        console.print(line, markup=False)
+    click.echo(f"runs: {advice.folder}")
 
 
 def show_bench(found: dict[str, Any], out: Path) -> None:

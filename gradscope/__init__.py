@@ -9,7 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradscope.accounting import ledger
+    from gradscope.advice import Advice, advise
     from gradscope.cells import cell
+    from gradscope.clipping import Clipped, clip, clip_threshold
     from gradscope.errors import GradscopeError, InputError
     from gradscope.gradients import Gradients, backprop
     from gradscope.integrity import verify
@@ -21,12 +24,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Advice": "advice",
+    "Clipped": "clipping",
     "GradscopeError": "errors",
     "Gradients": "gradients",
     "InputError": "errors",
     "Results": "results",
+    "advise": "advice",
     "backprop": "gradients",
     "cell": "cells",
+    "clip": "clipping",
+    "clip_threshold": "clipping",
+    "ledger": "accounting",
     "load": "results",
     "report": "reporting",
     "sweep": "run",
@@ -34,12 +43,18 @@ _HOMES = {
     "verify": "integrity",
 }
 __all__ = [
+    "Advice",
+    "Clipped",
     "Gradients",
     "GradscopeError",
     "InputError",
     "Results",
+    "advise",
     "backprop",
     "cell",
+    "clip",
+    "clip_threshold",
+    "ledger",
     "load",
     "report",
     "sweep",

@@ -8,15 +8,20 @@ reach of one loss; truncation error is read from all-steps runs, as training doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gradscope import plugins, tasks
+from gradscope.estimators import growth_rate
+from gradscope.influence import OPTIMUM, THETA
 from gradscope.results import Results
+from gradscope.task import Problem
 
-AXES = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "seed")
+AXES = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "clip", "seed", "iterations")
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -44,8 +49,14 @@ def estimate(sample: Sequence[float]) -> Estimate:
     count = len(values)
     if count < 2:
         return Estimate(float(values.mean()) if count else np.nan, np.nan, count)
-    half_width = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    half_width = _t(count - 1) * values.std(ddof=1) / np.sqrt(count)
     return Estimate(float(values.mean()), float(half_width), count)
+
+
+@lru_cache
+def _t(freedom: int) -> float:
+    """Student's t of a two-sided 95 % interval."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def panels(results: Results) -> pd.Series:
@@ -69,6 +80,23 @@ def panels(results: Results) -> pd.Series:
     return label
 
 
+def networks(results: Results) -> pd.DataFrame:
+    """The runs in which a network meets a task, with their `panel`; of several reductions and clips the first.
+
+    A problem's runs have an analysis of their own.
+    """
+    runs = _of_networks(results)
+    for name in ("reduction", "clip"):
+        if name in runs:
+            runs = runs[runs[name] == results.runs[name].iloc[0]]
+    return runs
+
+
+def _of_networks(results: Results) -> pd.DataFrame:
+    problems = [name for name in plugins.names(tasks.FAMILY) if issubclass(plugins.find(tasks.FAMILY, name), Problem)]
+    return results.runs[~results.runs["task"].isin(problems)].assign(panel=panels(results))
+
+
 def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
     """log10 |dL/dh_t| of each full-BPTT run with a single loss step, at each lag from 0 on.
 
@@ -88,8 +116,8 @@ def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
 
 
 def _reach_runs(results: Results) -> pd.DataFrame:
-    runs = results.runs.assign(panel=panels(results))
-    runs = runs[(runs["truncation"] == "full") & (runs["reduction"] == runs["reduction"].iloc[0])]
+    runs = networks(results)
+    runs = runs[runs["truncation"] == "full"]
     steps = runs["loss_steps"].astype(str)
     if not (steps == "last").any():
         single = steps[steps.str.isdecimal()]
@@ -122,12 +150,12 @@ def decay_rates(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for key, run in table.groupby(["panel", "spectral_radius", "seed"], observed=True):
-        fitted = run[run["lag"] >= np.minimum(10, run["seq_len"] // 4)]
+        fitted = run[run["lag"] >= min(10, len(run) // 4)]
         live = fitted[np.isfinite(fitted["log10_dh"])]
         if len(live) < 3:
             rows.append((*key, np.nan, "zero" if len(fitted) >= 3 and live.empty else "short"))
             continue
-        rate = np.polyfit(live["lag"], live["log10_dh"], 1)[0] * np.log(10.0)
+        rate = growth_rate(run["lag"].to_numpy(), run["log10_dh"].to_numpy())
         constant = abs(rate) * np.ptp(live["lag"]) < 1e-6
         rows.append((*key, rate, "constant" if constant else "vanishing" if rate < 0 else "exploding"))
     return pd.DataFrame(rows, columns=["panel", "spectral_radius", "seed", "rate", "state"])
@@ -192,12 +220,47 @@ def boundary(table: pd.DataFrame) -> Boundary:
 
 def truncation_errors(results: Results) -> pd.DataFrame:
     """Relative error and cosine to full BPTT of each all-steps run of the greatest length, one row a run."""
-    runs = results.runs.assign(panel=panels(results))
+    runs = networks(results)
     chosen = (runs["loss_steps"] == "all") & (runs["truncation"] != "full") & (runs["status"] == "ok")
-    runs = runs[chosen & (runs["reduction"] == runs["reduction"].iloc[0])]
+    runs = runs[chosen]
     runs = runs[runs["seq_len"] == runs["seq_len"].max()]
     columns = ["panel", "truncation", "spectral_radius", "seed", "seq_len", "relative_error", "cosine"]
     return runs[columns].astype({"truncation": str}).reset_index(drop=True)
+
+
+def clips(results: Results) -> pd.DataFrame:
+    """Runs that were measured on minibatches and clipped, one row a run, with the `kind` and `threshold` of their clip.
+
+    Those of the greatest length; of several truncations and reductions the first.
+    """
+    runs = _of_networks(results)
+    if "clip_share" not in runs:
+        return runs[:0].assign(kind="", threshold=np.nan)
+    runs = runs[runs["clip"].astype(str).str.contains(":") & runs["clip_share"].notna()]
+    for name in ("truncation", "reduction"):
+        runs = runs[runs[name] == results.runs[name].iloc[0]]
+    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
+    spec = runs["clip"].astype(str).str.partition(":")
+    return runs.assign(kind=spec[0], threshold=spec[2].astype(float)).reset_index(drop=True)
+
+
+def descents(results: Results) -> pd.DataFrame:
+    """Runs of influence balancing, one row a run: where each strategy's descent stands after so many updates.
+
+    `log10_loss` and `theta` are missing where they have left float64's range; `nearer` says whether theta is nearer to
+    its optimum than it was at the start.
+    """
+    runs = results.runs.assign(panel=panels(results))
+    runs = runs[runs["task"] == "influence-balancing"]
+    columns = ["panel", "loss_steps", "truncation", "seed", "iterations"]
+    measured = ["log10_loss", "theta", "nearer", "influence", "influence_sd", "right_sign_share"]
+    if runs.empty:
+        return pd.DataFrame(columns=[*columns, *measured])
+    with np.errstate(divide="ignore"):
+        log10_loss = np.log10(runs["loss_value"])
+    nearer = (runs["theta"] - OPTIMUM).abs() < abs(THETA - OPTIMUM)
+    runs = runs.astype({"truncation": str, "loss_steps": str}).assign(log10_loss=log10_loss, nearer=nearer)
+    return runs[[*columns, *measured]].reset_index(drop=True)
 
 
 def _last_of_run(holds: pd.Series) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +19,9 @@ from matplotlib.figure import Figure
 from gradscope.errors import GradscopeError
 
 PANEL = (3.4, 2.7)  # inches: one panel at the width of a column of two
+MOST_LINES = 14  # that can be told apart in one panel
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+COLOURS = tuple(sns.color_palette("colorblind")[i] for i in (0, 3, 2, 1, 4, 5, 9, 7))  # those that show on white
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -96,3 +99,53 @@ def band_lines(ax: Axes, table: pd.DataFrame, x: str, radii: Sequence[float]) ->
         bounded = shown[np.isfinite(shown["low"]) & np.isfinite(shown["high"])]
         ax.fill_between(bounded[x], bounded["low"], bounded["high"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(shown[x], shown["median"], color=colour, gid=f"radius {radius:g}")
+
+
+def looks_of(truncations: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, dashes and marker of each truncation: a colour for each family, lighter for each member after the first.
+
+    Full BPTT is black.
+    """
+    families: dict[str, list[str]] = {}
+    for spec in sorted(set(truncations), key=lambda spec: (spec.split(":")[0], len(spec), spec)):
+        families.setdefault(spec.split(":")[0], []).append(spec)
+    colours = dict(zip((family for family in families if family != "full"), cycle(COLOURS), strict=False))
+    looks: dict[str, dict[str, Any]] = {}
+    for family, specs in families.items():
+        for member, spec in enumerate(specs):
+            light = 0.6 * member / len(specs)
+            colour = tuple((1 - light) * part + light for part in colours.get(family, (0.0, 0.0, 0.0)))
+            marker = MARKERS[list(families).index(family) % len(MARKERS)]
+            looks[spec] = {"color": colour, "linestyle": DASHES[member % len(DASHES)], "marker": marker}
+    return looks
+
+
+def told_apart(truncations: Iterable[str]) -> list[str]:
+    """The truncations that a figure shows: all, or, of more than can be told apart, three of each family.
+
+    >>> told_apart(["fixed:5", "full"])
+    ['fixed:5', 'full']
+    """
+    specs = list(dict.fromkeys(truncations))
+    if len(specs) <= MOST_LINES:
+        return specs
+    families: dict[str, list[str]] = {}
+    for spec in sorted(specs, key=lambda spec: (len(spec), spec)):
+        families.setdefault(spec.split(":")[0], []).append(spec)
+    return [own[at] for own in families.values() for at in sorted({0, len(own) // 2, len(own) - 1})]
+
+
+def few(radii: Iterable[float]) -> list[float]:
+    """The least, the greatest and the radius nearest to 1, of radii of which each can have a panel of its own.
+
+    >>> few([0.5, 0.9, 1.2, 1.5])
+    [0.5, 0.9, 1.5]
+    """
+    known = sorted(set(radii))
+    return sorted({known[0], min(known, key=lambda radius: abs(radius - 1.0)), known[-1]}) if known else []
+
+
+def panel_of(table: pd.DataFrame) -> list[str]:
+    """The panel of each row of a table, with its spectral radius."""
+    labels = zip(table["panel"], table["spectral_radius"], strict=True)
+    return [", ".join(filter(None, [str(panel), f"spectral radius {radius:g}"])) for panel, radius in labels]

@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 
 from gradscope import analysis
+from gradscope.accounting import has_draws, ledger
+from gradscope.drawing import told_apart
+from gradscope.influence import SUM, sign_threshold
 from gradscope.results import Results
 
+CONVENTIONS = {"last": "loss at the last step of each unroll", "all": "loss at every step"}
+HEAVY = 1.0  # decades from the median of a norm to P99, from which on no one threshold serves
 TOLERANCE = 0.1  # relative error up to which a truncation is said to be good enough
 
 
@@ -23,7 +28,8 @@ class Finding(NamedTuple):
 
 def findings(results: Results) -> list[Finding]:
     """What the results say, caveats first; nothing that they do not support."""
-    return [*_caveats(results), *_regimes(results), *_reach(results), *_truncation(results)]
+    parts = (_caveats, _regimes, _reach, _truncation, _ledger, _clips, _descents)
+    return [finding for part in parts for finding in part(results)]
 
 
 def _caveats(results: Results) -> Iterator[Finding]:
@@ -130,6 +136,7 @@ def _reach(results: Results) -> Iterator[Finding]:
 
 def _truncation(results: Results) -> Iterator[Finding]:
     errors = analysis.truncation_errors(results).dropna(subset="relative_error")
+    errors = errors[errors["truncation"].isin(told_apart(errors["truncation"]))]
     order = {spec: place for place, spec in enumerate(errors["truncation"].unique())}
     medians = analysis.quantiles(errors, ["panel", "seq_len", "truncation", "spectral_radius"], "relative_error")
     for (panel, seq_len), own in medians.groupby(["panel", "seq_len"], observed=True):
@@ -142,6 +149,109 @@ def _truncation(results: Results) -> Iterator[Finding]:
             f"{seq_len} steps), by spectral radius: {'; '.join(parts)}."
         )
         yield Finding(_about(str(panel), text), "truncation-error")
+
+
+def _ledger(results: Results) -> Iterator[Finding]:
+    if not has_draws(results):
+        return
+    table = ledger(results)
+    table = table[(table["parameter"] == "all") & (table["seq_len"] == table["seq_len"].max())]
+    table = table[
+        table["loss_steps"] == ("all" if (table["loss_steps"] == "all").any() else table["loss_steps"].iloc[0])
+    ]
+    for panel, own in table.groupby("panel", sort=False):
+        radius = min(own["spectral_radius"].unique(), key=lambda value: abs(value - 1.0))
+        if text := _nearest(own[own["spectral_radius"] == radius]):
+            yield Finding(_about(str(panel), f"at spectral radius {radius:g}, {text}."), "bias-variance-cost")
+        radii = own["spectral_radius"].unique()
+        for spec, rows in own[own["variance"] == "infinite"].groupby("truncation", sort=False):
+            where = _where(radii, np.isin(radii, rows["spectral_radius"]))
+            text = f"the variance of {spec} has no bound, by spectral radius: {where}; averages say nothing there."
+            yield Finding(_about(str(panel), text), "bias-variance-cost")
+        wrong = own[(own["wrong_sign_share"] > 0) & (own["variance"] != "none")].nlargest(3, "wrong_sign_share")
+        if len(wrong):
+            shares = (
+                f"{row.wrong_sign_share:.1%} of {row.truncation} at {row.spectral_radius:g}"
+                for row in wrong.itertuples()
+            )
+            text = f"most draws against the full gradient's direction, by spectral radius: {', '.join(shares)}."
+            yield Finding(_about(str(panel), text), "cosine-distribution")
+
+
+def _nearest(rows: pd.DataFrame) -> str:
+    """Which truncation of those that keep fewer states than full BPTT comes nearest to it, and what comes nearer."""
+    full = rows.loc[rows["truncation"] == "full", "unroll"].iloc[0]
+    rows = rows[(rows["unroll"] < full) & rows["mse"].notna()]
+    if rows.empty:
+        return ""
+    best = next(rows.nsmallest(1, "mse").itertuples())
+    coins = f", standard deviation over coins {best.coin_sd:.2g}" if best.variance != "none" else ""
+    text = f"of the truncations that keep fewer states {best.truncation} is nearest to full BPTT: bias {best.bias:.2g}"
+    if isinstance(best.beaten_by, str):
+        updates, other = np.ceil(best.beaten_after), best.beaten_by
+        coins += (
+            f"; the mean of {updates:.3g} or more gradients with {other}, without bias, is nearer than its mean"
+        )
+    return text + coins
+
+
+def _clips(results: Results) -> Iterator[Finding]:
+    runs = analysis.clips(results)
+    reductions = results.runs["reduction"].astype(str).unique()
+    for (panel, radius), own in runs.groupby(["panel", "spectral_radius"], sort=True):
+        seeds = own.drop_duplicates("seed")
+        p50, p90, p99 = (float(seeds[f"log10_norm_{name}"].median()) for name in ("p50", "p90", "p99"))
+        text = (
+            f"at spectral radius {radius:g} half of the steps have a gradient above {_power(p50)}, one in ten above "
+            f"{_power(p90)}, one in a hundred above {_power(p99)} (norm of all parameters, loss a {reductions[0]} over "
+            f"steps, medians over seeds)"
+        )
+        if p99 - p50 > HEAVY:
+            text += (
+                f"; the tail is heavy ({p99 - p50:.1f} decades from the median to P99): no threshold serves all steps"
+            )
+        else:
+            text += f"; clipping by norm at {_power(p90)} clips one step in ten and keeps every direction"
+        steps = int(own["seq_len"].max())
+        if reductions[0] == "mean" and own["loss_steps"].astype(str).iloc[0] == "all":
+            text += f" (for a sum over the {steps} steps, {_power(p90 + np.log10(steps))})"
+        if missing := seeds["nonfinite_share"].mean():
+            text += f"; {missing:.0%} of the steps have no finite gradient and are counted apart"
+        yield Finding(_about(str(panel), f"{text}."), "clip-threshold")
+
+
+def _descents(results: Results) -> Iterator[Finding]:
+    runs = analysis.descents(results)
+    for (panel, steps), own in runs.groupby(["panel", "loss_steps"], sort=False):
+        last = own[own["iterations"] == own["iterations"].max()]
+        text = (
+            f"influence balancing, {CONVENTIONS[str(steps)]}: the gradient of a chunk has the right sign from "
+            f"{sign_threshold(str(steps))} steps on. After {last['iterations'].max():,} updates theta is "
+            f"{'; '.join(_outcomes(last.groupby('truncation', sort=False)['nearer'].mean()))}."
+        )
+        yield Finding(_about(str(panel), text), "influence-balancing")
+    coins = runs[runs["influence_sd"] > 0].drop_duplicates("truncation")
+    parts = [
+        f"{spec} {mean:.3g} ± {deviation:.3g} with the right sign in {right:.0%} of draws"
+        for spec, mean, deviation, right in zip(
+            *(coins[name] for name in ("truncation", "influence", "influence_sd", "right_sign_share")), strict=True
+        )
+    ]
+    if parts:
+        text = f"The sum of influences is {SUM:g}; over coins (mean ± standard deviation): {'; '.join(parts)}."
+        yield Finding(text, "influence-balancing")
+
+
+def _outcomes(share: pd.Series) -> Iterator[str]:
+    """Under which strategies theta is nearer to its optimum than at the start, from the share of seeds where it is."""
+    some = [f"{spec} ({value:.0%})" for spec, value in share.items() if 0 < value < 1]
+    for words, specs in (
+        ("nearer to its optimum than at the start under", share.index[share == 1]),
+        ("nearer in some of the seeds under", some),
+        ("farther from its optimum under", share.index[share == 0]),
+    ):
+        if len(specs):
+            yield f"{words} {', '.join(specs)}"
 
 
 def _where(radii: np.ndarray, holds: np.ndarray) -> str:
@@ -165,6 +275,6 @@ def _power(log10: float) -> str:
     if not np.isfinite(log10):
         return "exactly 0"
     if -3 < log10 < 4:
-        return f"{10**log10:.2g}"
+        return f"{float(f'{10**log10:.2g}'):g}"
     exponent = int(np.floor(log10))
     return f"{10 ** (log10 - exponent):.1f}e{exponent}"

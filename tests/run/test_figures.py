@@ -16,24 +16,35 @@ from gradscope.drawing import CannotDrawError, style
 from gradscope.reporting.findings import findings
 
 NAMES = plugins.names(figures.FAMILY)
+SWEEPS = {"influence-balancing": "balancing"}  # figure -> the fixture whose results it shows, if that is not `small`
 
 
 def module(name):
     return importlib.import_module(f"gradscope.figures.{name.replace('-', '_')}")
 
 
+@pytest.fixture
+def sweep(name, request):
+    """The results that the figure called `name` shows."""
+    return request.getfixturevalue(SWEEPS.get(name, "small"))
+
+
 @pytest.fixture(scope="module")
-def written(small, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    return folder, figures.write(small, folder)
+def written(request, tmp_path_factory):
+    """Fixture -> the folder of its figures, and what was written there."""
+    folders = {fixture: tmp_path_factory.mktemp(fixture) for fixture in ["small", *SWEEPS.values()]}
+    return {
+        fixture: (folder, figures.write(request.getfixturevalue(fixture), folder))
+        for fixture, folder in folders.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_has_a_title_a_caption_a_table_and_a_drawing(name, small):
+def test_a_figure_has_a_title_a_caption_a_table_and_a_drawing(name, sweep):
     title, _, caption = module(name).__doc__.partition("\n")
     assert title.endswith(".")
     assert len(caption.split()) > 10
-    table = module(name).table(small)
+    table = module(name).table(sweep)
     assert isinstance(table, pd.DataFrame)
     assert len(table)
     with style():
@@ -41,24 +52,24 @@ def test_a_figure_has_a_title_a_caption_a_table_and_a_drawing(name, small):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_format_and_the_numbers_are_written(name, written, small):
-    folder, drawn = written
+def test_every_format_and_the_numbers_are_written(name, written, sweep):
+    folder, drawn = written[SWEEPS.get(name, "small")]
     (figure,) = [figure for figure in drawn if figure.name == name]
     assert set(figure.files) == {"csv", "png", "svg", "pdf"}
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (folder / f"{name}.svg").read_bytes()
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     numbers = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
-    table = module(name).table(small).reset_index(drop=True)
+    table = module(name).table(sweep).reset_index(drop=True)
     pd.testing.assert_frame_equal(numbers, table, check_dtype=False, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-def test_the_same_results_give_the_same_bytes(written, small, tmp_path, kind):
-    folder, _ = written
-    figures.write(small, tmp_path, [kind])
-    for name in NAMES:
-        assert (tmp_path / f"{name}.{kind}").read_bytes() == (folder / f"{name}.{kind}").read_bytes()
+def test_the_same_results_give_the_same_bytes(written, request, tmp_path, kind):
+    for fixture, (folder, drawn) in written.items():
+        figures.write(request.getfixturevalue(fixture), tmp_path / fixture, [kind])
+        for name in (figure.name for figure in drawn if figure.files):
+            assert (tmp_path / fixture / f"{name}.{kind}").read_bytes() == (folder / f"{name}.{kind}").read_bytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,11 +77,12 @@ def test_what_cannot_be_drawn_says_what_it_needs(name, small):
     needs = {
         "gradient-vs-lag": ({"loss_steps": "all"}, "one loss step and full truncation"),
         "gradient-vs-length": ({"seq_len": 12}, "at two lengths"),
+        "influence-balancing": ({}, 'task = "influence-balancing"'),
         "radius-lag-map": ({"spectral_radius": 1.0}, "three spectral radii"),
         "truncation-error": ({"loss_steps": "last"}, 'loss_steps = "all"'),
     }
     lacking, reason = needs[name]
-    with pytest.raises(CannotDrawError, match=f"^needs runs with a gradient.*{reason}"):
+    with pytest.raises(CannotDrawError, match=f"^needs runs with .*{reason}"):
         module(name).table(small.select(**lacking))
 
 
@@ -153,6 +165,54 @@ def test_the_heat_map_tells_zero_from_missing(tmp_path):
     assert not np.ma.getmaskarray(vanishing).any()
     assert not np.ma.getmaskarray(flat).any()
     assert np.ma.getmaskarray(missing).all()
+
+
+def test_the_influence_figure_shows_sums_thresholds_and_each_descent(balancing):
+    table = module("influence-balancing").table(balancing)
+    sums, last, every = module("influence-balancing").draw(table).axes
+    for steps, threshold, of_hundred in (("last", 41, -6.0), ("all", 110, 0.58)):
+        assert lines(sums)[f"threshold {steps}"].get_xdata()[0] == threshold
+        curve = lines(sums)[f"sum {steps}"].get_ydata()
+        assert curve[threshold - 2] > 0 > curve[threshold - 1]
+        points = dict(zip(*lines(sums)[f"chunks {steps}"].get_data(), strict=True))
+        np.testing.assert_allclose(points[100], of_hundred, rtol=1e-6)
+    for ax, steps in ((last, "last"), (every, "all")):
+        assert {text.get_text() for text in ax.texts} == set(balancing.runs["truncation"])
+        for spec in balancing.runs["truncation"].unique():
+            own = balancing.select(truncation=spec, loss_steps=steps).runs
+            medians = np.log10(own.groupby("iterations")["loss_value"].median())  # of three seeds: one of them
+            np.testing.assert_allclose(lines(ax)[spec].get_ydata(), medians, rtol=1e-12)
+
+
+def test_the_influence_figure_has_panels_for_what_else_is_swept(tmp_path):
+    overrides = {"learning_rate": [1e-5, 1e-4], "iterations": [1, 10], "truncation": "chunked:2", "seeds": 1}
+    results = gs.sweep("influence-balancing", tmp_path / "out", overrides=overrides, jobs=1)
+    table = module("influence-balancing").table(results)
+    assert list(table["panel"].unique()) == [
+        "sum of influences",
+        "loss at the last step of each unroll, learning_rate = 0.0001",
+        "loss at every step, learning_rate = 0.0001",
+        "loss at the last step of each unroll, learning_rate = 1e-05",
+        "loss at every step, learning_rate = 1e-05",
+    ]
+    assert [ax.get_title() for ax in module("influence-balancing").draw(table).axes][:5] == list(
+        table["panel"].unique()
+    )
+
+
+def test_other_figures_and_findings_leave_problems_alone(balancing, written):
+    _, drawn = written["balancing"]
+    assert [figure.name for figure in drawn if figure.files] == ["influence-balancing"]
+    told = [finding.text for finding in findings(balancing)]
+    assert len(told) == 3
+    assert told[0].startswith(
+        "Influence balancing, loss at the last step of each unroll: the gradient of a chunk has the right sign from 41 "
+        "steps on. After 3,000 updates theta is nearer to its optimum than at the start under full, chunked:100"
+    )
+    assert "farther from its optimum under chunked:10" in told[0]
+    assert "the right sign from 110 steps on" in told[1]
+    assert "farther from its optimum under chunked:10, chunked:100" in told[1]
+    assert "random:16 -6 ± 54.2 with the right sign in 15% of draws" in told[2]
 
 
 def test_the_truncation_figure_has_a_line_for_each_truncation_and_measure(small):

@@ -1,0 +1,260 @@
+"""The ledger: what each truncation costs and what it is worth, from a sweep with draws of coins.
+
+One row for each network setting, truncation and parameter; each measure with its 95 % interval over seeds. Sizes are
+relative to full BPTT's gradient on the same weights and inputs (see `gradscope.estimators`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gradscope import analysis
+from gradscope.errors import InputError
+from gradscope.estimators import COSINES, ERRORS
+from gradscope.files import write_whole
+from gradscope.gradients import backprop
+from gradscope.results import Results
+from gradscope.runs import Run
+from gradscope.schedule import Tossing
+from gradscope.threads import one_blas_thread
+from gradscope.truncations import truncation
+
+NAME = "ledger.parquet"
+SETTING = ["panel", "seq_len", "loss_steps", "spectral_radius"]  # rows of one setting can be compared
+ROW = [*SETTING, "truncation", "parameter"]
+SIZES = ("bias", "bias_noise", "coin_sd", "batch_sd", "mse", *ERRORS)  # averaged as logarithms
+SHARES = ("bias_cosine", *COSINES, "wrong_sign_share", "top_share")
+HEAVY = ("coin_sd", "mse", "top_share")  # of which an average means nothing where the variance is infinite
+ROUNDS = 5  # of timing
+ROUNDING = 1e-9  # a bias that is none
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and the ends of its 95 % interval; not numbers for a single seed."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_of(sample: NDArray[np.float64]) -> Interval:
+    """Mean and 95 % interval by Student's t."""
+    found = analysis.estimate(sample[~np.isnan(sample)].tolist())
+    return Interval(found.value, found.value - found.half_width, found.value + found.half_width)
+
+
+def geometric_mean_of(sample: NDArray[np.float64]) -> Interval:
+    """Geometric mean and 95 % interval by Student's t of the logarithms; where some are zero, median and range.
+
+    >>> print([round(number, 3) for number in geometric_mean_of(np.array([0.1, 0.1, 0.1]))])
+    [0.1, 0.1, 0.1]
+    """
+    values = sample[~np.isnan(sample)]
+    if len(values) and not (np.isfinite(values).all() and (values > 0).all()):
+        return Interval(float(np.median(values)), float(values.min()), float(values.max()))
+    with np.errstate(over="ignore"):
+        return Interval(*(float(10.0**number) for number in mean_of(np.log10(values))))
+
+
+def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
+    """The ledger of a sweep that was run with `draws`.
+
+    Parameters
+    ----------
+    results : from `gs.sweep` or `gs.load`.
+    timed : also measure the time of a gradient with each truncation, now and on this machine.
+
+    Returns
+    -------
+    DataFrame : a row for each of `panel` (what else is swept), `seq_len`, `loss_steps`, `spectral_radius`, `truncation`
+        and `parameter` ("all" recurrent-cell parameters, or one), with
+
+        * `bias`, `bias_cosine`, `bias_noise`, `coin_sd`, `batch_sd`, `mse` (bias^2 + coin variance), `error_p50`,
+          `error_p90`, `cosine_p05` ... `cosine_p95`, `wrong_sign_share`, `top_share`, each with `_low` and `_high`,
+          the ends of its 95 % interval over `seeds`: geometric means of sizes, means of shares and cosines;
+        * `variance`: "none" (no coins), "finite", "infinite" (without bound as sequences get longer: averages of
+          squares mean nothing, and are left out), or "undecided" (the interval of the decay rate does not say);
+        * `beaten_by`, `beaten_after`: the unbiased truncation, of those that keep fewer states than full BPTT, that
+          needs fewest updates until the mean of so many of its gradients is nearer to the full gradient of all data
+          than the mean of as many of this one's; and how many updates, with `_low`, `_high`;
+        * `state_steps`, `unroll`, `learning_rate_factor`: what a gradient takes, in steps of backward passes and in
+          states kept; `seconds` and `seconds_over_full`, if timed.
+
+    Raises
+    ------
+    InputError : the sweep was run without draws.
+
+    Examples
+    --------
+    `gs.ledger(gs.load("reports/random-vs-fixed"))`
+    """
+    table = _ledger(results)
+    if timed:
+        return table.merge(timing(results), how="left", on=["panel", "seq_len", "loss_steps", "truncation"])
+    return table.copy()
+
+
+@lru_cache(maxsize=4)
+def _ledger(results: Results) -> pd.DataFrame:
+    runs = _runs(results)
+    parameters = ("all", *_parameters(runs))
+    by_row = runs.groupby([name for name in ROW if name != "parameter"], observed=True, sort=False)
+    by_setting = runs.groupby(SETTING, observed=True, sort=False)
+    table = pd.DataFrame(
+        [
+            {**dict(zip(ROW, (*key, parameter), strict=True)), **_row(own, parameter)}
+            for key, own in by_row
+            for parameter in parameters
+        ]
+    )
+    beaten = [
+        {**dict(zip(SETTING, key, strict=True)), "parameter": parameter, **one}
+        for key, own in by_setting
+        for parameter in parameters
+        for one in _beaten(own, parameter)
+    ]
+    names = [*ROW, "beaten_by", "beaten_after", "beaten_after_low", "beaten_after_high"]
+    return table.merge(pd.DataFrame(beaten, columns=names), how="left", on=ROW)
+
+
+def write(results: Results) -> pd.DataFrame | None:
+    """Write the ledger, timed, into the results' folder, and return it; nothing if the sweep was run without draws."""
+    if not has_draws(results):
+        return None
+    table = ledger(results, timed=True)
+    write_whole(results.folder / NAME, lambda place: table.to_parquet(place, index=False))
+    return table
+
+
+def has_draws(results: Results) -> bool:
+    """Whether the results have what a ledger is made from."""
+    return "coin_sd" in results.runs
+
+
+def _runs(results: Results) -> pd.DataFrame:
+    if not has_draws(results):
+        hint = "set draws = 200 in the experiment, or --set draws=200"
+        raise InputError("the sweep was run without draws of coins", where=str(results.folder), hint=hint)
+    runs = analysis.networks(results)
+    runs = runs[(runs["status"] == "ok") & runs["coin_sd"].notna()]
+    return runs.astype({"truncation": str, "loss_steps": str})
+
+
+def _parameters(runs: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("coin_sd_") for name in runs.columns if name.startswith("coin_sd_")]
+
+
+def _of(runs: pd.DataFrame, measure: str, parameter: str) -> NDArray[np.float64]:
+    """A measure of a parameter, by seed."""
+    if measure == "mse":
+        with np.errstate(over="ignore"):
+            return np.square(_of(runs, "bias", parameter)) + np.square(_of(runs, "coin_sd", parameter))
+    return runs[measure if parameter == "all" else f"{measure}_{parameter}"].to_numpy(np.float64)
+
+
+def _row(runs: pd.DataFrame, parameter: str) -> dict[str, object]:
+    """The row of a truncation, from its runs, one a seed."""
+    variance = _variance(runs)
+    found: dict[str, object] = {"seeds": len(runs), "draws": int(runs["draws"].max()), "variance": variance}
+    for measure in (*SIZES, *SHARES):
+        sample = _of(runs, measure, parameter)
+        if variance == "infinite" and measure in HEAVY:
+            sample = np.full(len(sample), np.nan)
+        interval = (geometric_mean_of if measure in SIZES else mean_of)(sample)
+        found |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), interval, strict=True))
+    return found | {name: runs[name].mean() for name in ("state_steps", "unroll", "learning_rate_factor")}
+
+
+def _variance(runs: pd.DataFrame) -> str:
+    """Whether the variance of the coins has a bound as sequences get longer."""
+    member = truncation(str(runs["truncation"].iloc[0]))
+    if not isinstance(member, Tossing):
+        return "none"
+    if member.moment_rate() == -np.inf:
+        return "finite"
+    grows = mean_of(2.0 * runs["rate"].to_numpy(np.float64) + member.moment_rate())
+    if np.isnan(grows.low):
+        return "undecided" if np.isnan(grows.value) else "infinite" if grows.value >= 0 else "finite"
+    return "infinite" if grows.low >= 0 else "finite" if grows.high < 0 else "undecided"
+
+
+def _beaten(runs: pd.DataFrame, parameter: str) -> list[dict[str, object]]:
+    """By which unbiased truncation each biased one of a setting is beaten, and after how many updates."""
+    by_truncation = {str(spec): own.set_index("seed") for spec, own in runs.groupby("truncation", sort=False)}
+    unbiased = {spec: own for spec, own in by_truncation.items() if _is_rival(own, by_truncation["full"], parameter)}
+    found: list[dict[str, object]] = []
+    for spec, own in by_truncation.items():
+        if not (_of(own, "bias", parameter) > ROUNDING).all():
+            continue
+        needed = {other: geometric_mean_of(_updates(own, rival, parameter)) for other, rival in unbiased.items()}
+        needed = {other: interval for other, interval in needed.items() if not np.isnan(interval.value)}
+        if needed:
+            best = min(needed, key=lambda other: needed[other].value)
+            names = ("beaten_after", "beaten_after_low", "beaten_after_high")
+            found.append({"truncation": spec, "beaten_by": best, **dict(zip(names, needed[best], strict=True))})
+    return found
+
+
+def _is_rival(runs: pd.DataFrame, full: pd.DataFrame, parameter: str) -> bool:
+    """Whether a truncation is unbiased, of finite variance, and keeps fewer states than full BPTT."""
+    exact = (_of(runs, "bias", parameter) < ROUNDING).all() and (_of(runs, "bias_noise", parameter) == 0).all()
+    return bool(exact and _variance(runs) == "finite" and runs["unroll"].mean() < 0.999 * full["unroll"].mean())
+
+
+def _updates(biased: pd.DataFrame, unbiased: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
+    """How many updates' mean of an unbiased gradient is as near to the truth as that of a biased one, by seed, >= 1.
+
+    Of N updates the mean square error is V/N, against bias^2 + V'/N, V with the minibatch's variance.
+    """
+    seeds = biased.index.intersection(unbiased.index)
+    variances = []
+    for own in (unbiased.loc[seeds], biased.loc[seeds]):
+        batch = np.nan_to_num(_of(own, "batch_sd", parameter))
+        variances.append(np.square(_of(own, "coin_sd", parameter)) + np.square(batch))
+    needed = (variances[0] - variances[1]) / np.square(_of(biased.loc[seeds], "bias", parameter))
+    return np.maximum(np.ceil(needed), 1.0)
+
+
+def timing(results: Results) -> pd.DataFrame:
+    """The time of one gradient with each truncation, on one BLAS thread; all in turn, medians of several rounds."""
+    runs = _runs(results)
+    setting = ["panel", "seq_len", "loss_steps"]
+    rows = []
+    for key, own in runs.groupby(setting, observed=True, sort=False):
+        first = own.drop_duplicates("truncation")
+        calls = {str(row["truncation"]): _gradient(row, results.parameters) for _, row in first.iterrows()}
+        seconds = _medians(calls)
+        for spec, taken in seconds.items():
+            about = dict(zip(setting, key, strict=True))
+            rows.append({**about, "truncation": spec, "seconds": taken, "seconds_over_full": taken / seconds["full"]})
+    return pd.DataFrame(rows)
+
+
+def _gradient(row: pd.Series, parameters: Sequence[str]) -> Callable[[], object]:
+    """A call that finds the gradient of a run, whose network and data are drawn beforehand."""
+    run = Run({name: row[name] for name in [*parameters, "input_size", "output_size"] if pd.notna(row.get(name))})
+    task, cell = run.task(), run.cell()
+    x, y = task.draw(int(run["seed"]), int(run["seq_len"]), int(run["batch_size"]), run["loss"])
+    params = cell.init(
+        int(run["seed"]), run["spectral_radius"], run["ensemble"], run["input_scale"], input_power=task.input_power
+    )
+    how = {name: str(run[name]) for name in ("loss", "loss_steps", "reduction", "truncation")}
+    return lambda: backprop(cell, params, x, y, seed=int(run["seed"]), **how)
+
+
+def _medians(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    with one_blas_thread():
+        for _ in range(ROUNDS):
+            for name, call in calls.items():
+                began = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - began)
+    return {name: float(np.median(taken)) for name, taken in seconds.items()}

@@ -1,0 +1,92 @@
+"""Bias, variance and cost.
+
+Truncations as estimators of full BPTT's gradient, recurrent-cell parameters together, losses at all steps of the
+longest sequences; geometric means over seeds, sizes relative to the full gradient. Top: bias against the standard
+deviation that the coins give; at the left edge what has no bias, at the lower edge what throws no coins. Bottom: root
+mean square error of one gradient (open: of infinite variance, median over draws) against the states that have to be
+kept; bars: 95 % interval over seeds; line: the Pareto front, on which less error takes more states.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gradscope.accounting import has_draws, ledger
+from gradscope.drawing import PANEL, CannotDrawError, few, looks_of, panel_of
+from gradscope.results import Results
+
+LEAST = 1e-3  # of a bias or a deviation that is drawn as such
+
+
+def table(results: Results) -> pd.DataFrame:
+    """panel (with the spectral radius), truncation, bias, coin_sd, error with low and high, variance, unroll, front."""
+    if not has_draws(results) or (results.runs["loss_steps"] == "all").sum() == 0:
+        raise CannotDrawError('needs runs with a gradient, draws = 200 (or another number) and loss_steps = "all"')
+    found = ledger(results)
+    chosen = (found["parameter"] == "all") & (found["loss_steps"] == "all") & (found["truncation"] != "full")
+    found = found[chosen & (found["seq_len"] == found["seq_len"].max())]
+    found = found[found["spectral_radius"].isin(few(found["spectral_radius"]))]
+    found = found.sort_values(["panel", "spectral_radius"], kind="stable")
+    infinite = found["variance"] == "infinite"
+    errors = {
+        end: np.where(infinite, found[f"error_p50{end}"], np.sqrt(found[f"mse{end}"])) for end in ("", "_low", "_high")
+    }
+    columns = found[["truncation", "bias", "coin_sd", "variance", "unroll"]].assign(
+        error=errors[""], low=errors["_low"], high=errors["_high"]
+    )
+    columns.insert(0, "panel", panel_of(found))
+    columns = columns[columns["error"].notna()]
+    if columns.empty:
+        raise CannotDrawError("needs runs with a gradient and a truncation other than full")
+    front = columns.groupby("panel", group_keys=False, sort=False)[["unroll", "error"]].apply(_front)
+    return columns.assign(front=front).reset_index(drop=True)
+
+
+def _front(points: pd.DataFrame) -> pd.Series:
+    """Which points no other beats both in states kept and in error."""
+    unroll, error = (points[name].to_numpy() for name in ("unroll", "error"))
+    better = (unroll[None] <= unroll[:, None]) & (error[None] <= error[:, None])
+    strictly = better & ((unroll[None] < unroll[:, None]) | (error[None] < error[:, None]))
+    return pd.Series(~strictly.any(axis=1), points.index)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A column for each spectral radius: bias and deviation above error and cost."""
+    panels = table["panel"].unique()
+    figure = Figure(figsize=(PANEL[0] * len(panels) + 0.9, 2 * PANEL[1]))
+    axes = figure.subplots(2, len(panels), sharey="row", squeeze=False)
+    looks = looks_of(table["truncation"])
+    for column, panel in enumerate(panels):
+        own = table[table["panel"] == panel]
+        top, bottom = axes[:, column]
+        top.set_title(panel)
+        for row in own.itertuples():
+            _point(top, bottom, row, looks[row.truncation])
+        front = own[own["front"]].sort_values("unroll")
+        bottom.plot(front["unroll"], front["error"], color="0.6", linewidth=0.8, zorder=0, gid="front")
+        top.set(xscale="log", yscale="log", xlabel="bias")
+        bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)")
+    axes[0, 0].set_ylabel("standard deviation over coins")
+    axes[1, 0].set_ylabel("root mean square error")
+    shown = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    labels = [spec for spec in looks if spec in shown]
+    figure.legend([shown[spec] for spec in labels], labels, loc="outside right center", title="truncation")
+    return figure
+
+
+def _point(top: Axes, bottom: Axes, row: Any, look: Mapping[str, Any]) -> None:
+    """One truncation, in both axes of a column."""
+    spec, bias, deviation, variance, unroll, error, low, high = (
+        getattr(row, name) for name in ("truncation", "bias", "coin_sd", "variance", "unroll", "error", "low", "high")
+    )
+    marks: dict[str, Any] = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 5}
+    marks |= {"markerfacecolor": "none"} if variance == "infinite" else {}
+    deviation = max(deviation, LEAST) if np.isfinite(deviation) else error
+    top.plot(max(bias, LEAST), deviation, label=spec, **marks)
+    bottom.plot(unroll, error, **marks)
+    if np.isfinite([low, high]).all():
+        bottom.vlines(unroll, low, high, color=look["color"], linewidth=0.8)

@@ -1,0 +1,49 @@
+"""Bias against the truncation length.
+
+Distance of the gradient truncated at TAU steps from that of full BPTT on the same run, relative to the latter, over all
+recurrent-cell parameters together, for losses at all steps of the longest sequences; strategies that throw no coins.
+Lines: median over seeds, one for each spectral radius; bands: 10 % to 90 % of the seeds. Thin line: a bias of 10 %.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradscope import analysis
+from gradscope.advice import strategy
+from gradscope.drawing import CannotDrawError, band_lines, grid, radius_bar
+from gradscope.results import Results
+
+
+def table(results: Results) -> pd.DataFrame:
+    """panel (with the strategy), spectral_radius, tau, then low, median and high of log10 bias over seeds."""
+    errors = analysis.truncation_errors(results).dropna(subset="relative_error")
+    read = {spec: found for spec in errors["truncation"].unique() if (found := strategy(spec))}
+    errors = errors[errors["truncation"].isin(read)]
+    errors = errors.assign(
+        panel=[", ".join(filter(None, [row.panel, f"{read[row.truncation][0]}:TAU"])) for row in errors.itertuples()],
+        tau=[read[spec][1] for spec in errors["truncation"]],
+    )
+    counts = errors.groupby("panel")["tau"].nunique()
+    errors = errors[errors["panel"].isin(counts.index[counts >= 3])]
+    if errors.empty:
+        raise CannotDrawError(
+            'needs runs with a gradient, loss_steps = "all" and three TAU of fixed, chunked or buffered'
+        )
+    with np.errstate(divide="ignore"):
+        errors["bias"] = np.log10(errors["relative_error"])
+    return analysis.quantiles(errors, ["panel", "spectral_radius", "tau"], "bias")
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each strategy, and for each value of what else is swept."""
+    radii = table["spectral_radius"].unique()
+    figure, axes = grid(
+        table["panel"].unique(), "TAU (steps)", r"$\log_{10}\,\|g - g_{\mathrm{full}}\|/\|g_{\mathrm{full}}\|$"
+    )
+    for panel, (ax,) in axes.items():
+        band_lines(ax, table[table["panel"] == panel], "tau", radii)
+        ax.axhline(-1.0, color="grey", linewidth=0.6)
+        ax.set(xscale="log", ylim=(-6.0, max(0.3, table["median"].max() + 0.1)))
+    radius_bar(figure, radii)
+    return figure

@@ -231,7 +231,8 @@ def truncation_errors(results: Results) -> pd.DataFrame:
 def clips(results: Results) -> pd.DataFrame:
     """Runs that were measured on minibatches and clipped, one row a run, with the `kind` and `threshold` of their clip.
 
-    Those of the greatest length; of several truncations and reductions the first.
+    Those of the greatest length, with losses at all steps if there are such; of several truncations and reductions the
+    first.
     """
     runs = _of_networks(results)
     if "clip_share" not in runs:
@@ -239,6 +240,8 @@ def clips(results: Results) -> pd.DataFrame:
     runs = runs[runs["clip"].astype(str).str.contains(":") & runs["clip_share"].notna()]
     for name in ("truncation", "reduction"):
         runs = runs[runs[name] == results.runs[name].iloc[0]]
+    if (runs["loss_steps"] == "all").any():
+        runs = runs[runs["loss_steps"] == "all"]
     runs = runs[runs["seq_len"] == runs["seq_len"].max()]
     spec = runs["clip"].astype(str).str.partition(":")
     return runs.assign(kind=spec[0], threshold=spec[2].astype(float)).reset_index(drop=True)

@@ -168,6 +168,8 @@ def _startable(meant: Intent, folder: Path) -> Intent:
 def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watch: Watch) -> None:
     """Put out of the way what cannot be used, and write down what is going to be done."""
     writer.log("begun")  # the folder is known by its log
+    for note in meant.sweep.notes:
+        watch.say(note)
     if meant.start_over:
         watch.say(f"{meant.start_over}: what was measured before is set aside in {writer.start_over()}")
     for problem in meant.survey.problems:

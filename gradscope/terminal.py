@@ -113,6 +113,8 @@ def show_plan(meant: Intent, expected: Outlook, folder: Path, report: bool) -> N
         table.add_row("memory, at most", f"{in_bytes(expected.memory)}, of which {measuring} for measuring")
         table.add_row("disk", f"{in_bytes(expected.disk)} for the tables ({in_bytes(expected.free)} free)")
     Console().print(table)
+    for note in meant.sweep.notes:
+        click.echo(note)
     for problem in meant.survey.problems:
         click.echo(f"{'to be set aside: ' if problem.path.exists() else ''}{problem}")
 

@@ -189,9 +189,7 @@ def _nearest(rows: pd.DataFrame) -> str:
     text = f"of the truncations that keep fewer states {best.truncation} is nearest to full BPTT: bias {best.bias:.2g}"
     if isinstance(best.beaten_by, str):
         updates, other = np.ceil(best.beaten_after), best.beaten_by
-        coins += (
-            f"; the mean of {updates:.3g} or more gradients with {other}, without bias, is nearer than its mean"
-        )
+        coins += f"; the mean of {updates:.3g} or more gradients with {other}, without bias, is nearer than its mean"
     return text + coins
 
 

@@ -29,7 +29,10 @@ DEFAULTS = {
     "loss": "mse",
     "loss_steps": "last",
     "reduction": "mean",
+    "clip": "off",
     "batch_size": 16,
+    "draws": 0,
+    "minibatches": 0,
     "dtype": "float64",
     "input_size": 16,
     "output_size": 1,
@@ -167,10 +170,34 @@ def test_different_points_have_different_ids(points):
 
 def test_every_parameter_counts_for_the_id():
     changed = {key: values[1] for key, values in LISTS.items() if key != "seeds"} | {"seeds": [1]}
+    changed |= {"draws": 5, "minibatches": 3, "clip": "norm:1"}
     assert {"seed" if key == "seeds" else key for key in changed} >= BASE.keys() - {"cell", "task"}
     classes = {"output_size": 2}
     found = {only_run(classes | {key: value}).run_id for key, value in (changed | {"output_size": 3}).items()}
     assert len(found | {only_run(classes).run_id}) == len(changed) + 1
+
+
+def test_what_adds_nothing_does_not_count_for_the_id():
+    """Runs that were measured before there were draws and clips are the same runs still."""
+    assert only_run({"draws": 0, "minibatches": 0, "clip": "off"}).run_id == only_run({}).run_id
+    plain = {key: value for key, value in DEFAULTS.items() if key not in ("draws", "minibatches", "clip")}
+    assert Run(plain).run_id == only_run({}).run_id
+
+
+def test_clips_are_measured_on_minibatches():
+    sweep = resolve("test", {"clip": ["off", "norm:1", "value:5.0"]})
+    assert [run["clip"] for run in sweep.runs] == ["off", "norm:1", "value:5"]
+    assert {run["minibatches"] for run in sweep.runs} == {64}
+    assert sweep.notes == ("minibatches = 64: clip is measured on so many",)
+    assert resolve("test", {"clip": "norm:1", "minibatches": 7}).notes == ()
+    with pytest.raises(InputError, match="minibatches: 0, but clip is measured on minibatches; allowed: at least 2"):
+        resolve("test", {"clip": "norm:1", "minibatches": 0})
+    with pytest.raises(
+        InputError, match=r"clip: 'norm:0': theta: must be a finite number above 0, not 0\.0; allowed: norm:"
+    ):
+        resolve("test", {"clip": "norm:0"})
+    with pytest.raises(InputError, match="minibatches: 1 says nothing of how much another would differ"):
+        resolve("test", {"minibatches": 1})
 
 
 @pytest.mark.parametrize(
@@ -200,8 +227,8 @@ def test_one_thing_has_one_form_and_one_id(key, spellings, canonical):
 
 @given(name=st.sampled_from(plugins.names(truncations.FAMILY)), taus=st.tuples(*[st.integers(2, 10**20)] * 2))
 def test_canonical_truncation_can_be_read_again(name, taus):
-    takes = {"full": 0, "tbptt": 2}.get(name, 1)
-    spec = plugins.spec_of(truncations.truncation(":".join([name, *map(str, sorted(taus)[:takes])])))
+    arguments = {"full": [], "tbptt": sorted(taus), "artbp": [taus[0], taus[1] + 1], "variable": [*taus, 1]}
+    spec = plugins.spec_of(truncations.truncation(":".join([name, *map(str, arguments.get(name, taus[:1]))])))
     assert plugins.spec_of(truncations.truncation(spec)) == spec
 
 
@@ -342,6 +369,13 @@ BAD = {
         ([1, 1], "1 is listed twice"),
         ([True], "True; allowed: a whole number"),
     ],
+    "clip": [
+        ("nrm:1", "unknown clip 'nrm'; allowed: .*did you mean 'norm'"),
+        ("norm:-1", "'norm:-1': theta: must be a finite number above 0, not -1.0; allowed: norm:THETA"),
+        ("value", "'value' has 0 argument.*takes 1"),
+    ],
+    "draws": [(1, "1 says nothing.*allowed: 0, or at least 2"), (-1, "-1; allowed: a whole number >= 0")],
+    "minibatches": [(1, "1 says nothing.*allowed: 0, or at least 2"), (0.5, "0.5; allowed: a whole number")],
     "input_size": [(0, "at least 1, not 0"), ("a", "'a'; allowed: a whole number")],
     "output_size": [(-1, "at least 1, not -1")],
     "frequency": [(0.1, "option of none of the cells and tasks chosen; remove it")],

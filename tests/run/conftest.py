@@ -15,6 +15,21 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def costed(tmp_path_factory):
+    """A small sweep with draws of coins, minibatches and clips; not to be changed."""
+    overrides = SMALL | {
+        "activation": "tanh",
+        "seq_len": 12,
+        "truncation": ["full", "fixed:2", "fixed:3", "fixed:6", "random:4", "random-unweighted:4", "variable:6:1:0.9"],
+        "clip": ["off", "norm:0.1", "norm:1", "norm:10", "value:0.1", "value:1", "value:10"],
+        "draws": 9,
+        "minibatches": 5,
+        "seeds": 3,
+    }
+    return gs.sweep("spectral-radius", out=tmp_path_factory.mktemp("costed") / "out", overrides=overrides, jobs=1)
+
+
+@pytest.fixture(scope="session")
 def balancing(tmp_path_factory):
     """Influence balancing, shorter: strategies that converge, diverge, and throw coins; not to be changed."""
     overrides = {

@@ -195,4 +195,5 @@ def test_an_unfinished_sweep_is_said_to_be_one(tmp_path):
 def test_a_sweep_without_what_the_findings_need_still_has_a_report(tmp_path):
     results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=SMALL | {"loss_steps": 3, "seeds": 1}, jobs=1)
     text = gs.report(results).read_text(encoding="utf-8")
-    assert "Not drawn: this figure needs" in text
+    assert "figures that these runs do not give" in text
+    assert "needs runs with a gradient" in text

@@ -1,0 +1,179 @@
+"""The ledger: its numbers are those of the runs, intervals are Student's t, infinite variance is not averaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from small_sweep import SMALL
+
+import gradscope as gs
+from gradscope.accounting import NAME, geometric_mean_of, mean_of
+from gradscope.reporting.findings import findings
+
+
+def sweep(folder, **overrides):
+    usual = {"activation": "linear", "ensemble": "orthogonal", "seq_len": 30, "loss_steps": "all", "draws": 40}
+    return gs.sweep("spectral-radius", out=folder / "out", overrides=SMALL | usual | {"seeds": 4} | overrides, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def decaying(tmp_path_factory):
+    """Orthogonal linear networks: the state gradient changes by the spectral radius at each step, exactly."""
+    truncations = ["full", "fixed:3", "chunked:5", "random:5", "random-unweighted:5", "artbp:5:4", "one-coin:5"]
+    folder = tmp_path_factory.mktemp("decaying")
+    return sweep(folder, spectral_radius=[0.5, 0.85, 0.9, 1.1], truncation=[*truncations, "variable:6:1:0.9"])
+
+
+def row(table, truncation, radius=0.5, parameter="all"):
+    chosen = (table["truncation"] == truncation) & (table["spectral_radius"] == radius)
+    (found,) = table[chosen & (table["parameter"] == parameter)].to_dict("records")
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(decaying):
+    return gs.ledger(decaying)
+
+
+def test_there_is_a_row_for_each_truncation_radius_and_parameter(table):
+    assert len(table) == 8 * 4 * 4
+    assert not table.duplicated(["truncation", "spectral_radius", "parameter"]).any()
+    assert set(table["parameter"]) == {"all", "W_xh", "W_hh", "b_h"}
+    assert set(table["seeds"]) == {4}
+    assert set(table["draws"]) == {40}
+
+
+@pytest.mark.parametrize("parameter", ["all", "W_hh"])
+@pytest.mark.parametrize("truncation", ["fixed:3", "random-unweighted:5", "variable:6:1:0.9"])
+def test_sizes_are_geometric_means_over_seeds_with_their_interval(table, decaying, truncation, parameter):
+    runs = decaying.select(truncation=truncation, spectral_radius=0.5).runs
+    logs = np.log10(runs["bias" if parameter == "all" else f"bias_{parameter}"])
+    found = row(table, truncation, parameter=parameter)
+    low, high = stats.t.interval(0.95, 3, logs.mean(), stats.sem(logs))
+    np.testing.assert_allclose(
+        [found["bias"], found["bias_low"], found["bias_high"]], 10 ** np.array([logs.mean(), low, high]), rtol=1e-9
+    )
+
+
+def test_the_mean_square_error_is_squared_bias_and_variance(table, decaying):
+    runs = decaying.select(truncation="random-unweighted:5", spectral_radius=0.5).runs
+    logs = np.log10(runs["bias"] ** 2 + runs["coin_sd"] ** 2)
+    np.testing.assert_allclose(row(table, "random-unweighted:5")["mse"], 10 ** logs.mean(), rtol=1e-9)
+
+
+def test_shares_are_means_over_seeds(table, decaying):
+    runs = decaying.select(truncation="random:5", spectral_radius=0.85).runs
+    low, high = stats.t.interval(0.95, 3, runs["cosine_p50"].mean(), stats.sem(runs["cosine_p50"]))
+    found = row(table, "random:5", 0.85)
+    np.testing.assert_allclose(
+        [found["cosine_p50"], found["cosine_p50_low"], found["cosine_p50_high"]],
+        [runs["cosine_p50"].mean(), low, high],
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("truncation", "radius", "variance"),
+    [
+        ("fixed:3", 0.9, "none"),
+        ("random:5", 0.5, "finite"),
+        ("random:5", 0.85, "finite"),  # .85^2 = .7225 < pi = .8
+        ("random:5", 0.9, "infinite"),  # .9^2 = .81 > .8
+        ("random:5", 1.1, "infinite"),
+        ("artbp:5:4", 0.9, "finite"),
+        ("artbp:5:4", 1.1, "infinite"),
+        ("one-coin:5", 0.9, "finite"),
+        ("variable:6:1:0.9", 1.1, "finite"),
+        ("random-unweighted:5", 0.9, "finite"),
+        ("random-unweighted:5", 1.1, "finite"),  # 1.21 * .8 < 1
+    ],
+)
+def test_variance_is_infinite_exactly_where_the_square_of_the_decay_is_pi_or_more(table, truncation, radius, variance):
+    found = row(table, truncation, radius)
+    assert found["variance"] == variance
+    assert np.isnan(found["coin_sd"]) == np.isnan(found["mse"]) == (variance == "infinite")
+    assert np.isfinite(found["error_p90"])  # quantiles there are
+
+
+def test_rates_that_disagree_leave_it_undecided(decaying):
+    runs = decaying.runs.copy()
+    runs["rate"] = runs["rate"] + 0.3 * (runs["seed"] - 1.5)
+    found = gs.ledger(type(decaying)(decaying._store, runs))
+    assert row(found, "random:5", 0.9)["variance"] == "undecided"
+    assert row(found, "fixed:3", 0.9)["variance"] == "none"
+
+
+def test_updates_until_the_unbiased_is_nearer_solve_its_equation(table, decaying):
+    found = row(table, "fixed:3", 0.85)
+    assert found["beaten_by"] in ("random:5", "artbp:5:4")  # one-coin keeps all states, as full BPTT does
+    biased, unbiased = (
+        decaying.select(truncation=spec, spectral_radius=0.85).runs.set_index("seed")
+        for spec in ("fixed:3", found["beaten_by"])
+    )
+    needed = []
+    for seed in biased.index:
+        errors = []
+        for updates in range(1, 10_000):
+            mine = unbiased["coin_sd"][seed] ** 2 + unbiased["batch_sd"][seed] ** 2
+            other = biased["batch_sd"][seed] ** 2
+            errors.append(mine / updates <= biased["bias"][seed] ** 2 + other / updates)
+            if errors[-1]:
+                needed.append(updates)
+                break
+    np.testing.assert_allclose(found["beaten_after"], 10 ** np.log10(needed).mean(), rtol=1e-9)
+
+
+def test_what_has_no_bias_is_not_beaten(table):
+    for truncation in ("full", "random:5", "artbp:5:4", "one-coin:5"):
+        found = row(table, truncation, 0.85)
+        assert pd.isna(found["beaten_by"])
+        assert found["bias"] < 1e-12
+    assert row(table, "variable:6:1:0.9", 0.85)["bias_noise"] > 0
+
+
+def test_infinite_variance_beats_nothing(table):
+    assert pd.isna(row(table, "fixed:3", 1.1)["beaten_by"])
+
+
+def test_work_is_counted_for_each_truncation(table):
+    assert (row(table, "full")["state_steps"], row(table, "full")["unroll"]) == (30, 30)
+    assert (row(table, "fixed:3")["state_steps"], row(table, "fixed:3")["unroll"]) == (87, 3)
+    assert (row(table, "chunked:5")["state_steps"], row(table, "chunked:5")["unroll"]) == (30, 5)
+    assert 5 < row(table, "random:5")["unroll"] < 30
+    assert row(table, "variable:6:1:0.9")["learning_rate_factor"] == pytest.approx(0.9, abs=0.1)
+    assert row(table, "random:5")["learning_rate_factor"] == 1
+
+
+def test_timing_has_every_truncation_and_full_as_its_unit(decaying):
+    timed = gs.ledger(decaying, timed=True)
+    assert (timed["seconds"] > 0).all()
+    assert set(timed.loc[timed["truncation"] == "full", "seconds_over_full"]) == {1.0}
+
+
+def test_the_report_writes_the_ledger_and_says_where_variance_is_infinite(decaying):
+    page = gs.report(decaying, formats=()).read_text(encoding="utf-8")
+    written = pd.read_parquet(decaying.folder / NAME)
+    assert list(written["truncation"]) == list(gs.ledger(decaying)["truncation"])
+    assert "The variance of random:5 has no bound, by spectral radius: at 0.9, 1.1" in page
+    assert any("is nearest to full BPTT" in finding.text for finding in findings(decaying))
+    assert gs.verify(decaying.folder).ok
+
+
+def test_a_sweep_without_draws_has_no_ledger(small):
+    with pytest.raises(gs.InputError, match="run without draws of coins; set draws = 200 in the experiment"):
+        gs.ledger(small)
+
+
+def test_one_seed_has_no_interval():
+    assert mean_of(np.array([2.0])).value == 2.0
+    assert np.isnan(mean_of(np.array([2.0])).low)
+    assert np.isnan(geometric_mean_of(np.array([2.0])).high)
+    assert np.isnan(mean_of(np.array([np.nan])).value)
+
+
+def test_zeros_have_a_median_and_a_range():
+    assert geometric_mean_of(np.array([0.0, 0.0, 0.1, np.nan])) == (0.0, 0.0, 0.1)
+    assert geometric_mean_of(np.array([0.0, 0.0])) == (0.0, 0.0, 0.0)
+    assert geometric_mean_of(np.array([1.0, 2.0, np.inf])) == (2.0, 1.0, np.inf)

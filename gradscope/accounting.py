@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gradscope import analysis
-from gradscope.errors import InputError
+from gradscope.errors import InputError, unknown
 from gradscope.estimators import COSINES, ERRORS
 from gradscope.files import write_whole
 from gradscope.gradients import backprop
@@ -131,6 +131,24 @@ def write(results: Results) -> pd.DataFrame | None:
     table = ledger(results, timed=True)
     write_whole(results.folder / NAME, lambda place: table.to_parquet(place, index=False))
     return table
+
+
+def excerpt(table: pd.DataFrame, radii: Sequence[float] = (), parameter: str = "all") -> pd.DataFrame:
+    """The rows of a ledger to be read at a glance: one parameter, the longest sequences, these radii or three.
+
+    Raises InputError for a parameter or a radius that is not there.
+    """
+    if parameter not in set(table["parameter"]):
+        raise unknown("parameter", parameter, table["parameter"].unique(), where="parameter")
+    table = table[(table["parameter"] == parameter) & (table["seq_len"] == table["seq_len"].max())]
+    known = table["spectral_radius"].unique()
+    for radius in radii:
+        if not np.isclose(known, radius, rtol=1e-9).any():
+            raise InputError(
+                f"{radius:g} was not swept", where="radius", allowed=", ".join(f"{one:g}" for one in known)
+            )
+    chosen = np.isclose(table["spectral_radius"].to_numpy()[:, None], radii or analysis.few(known), rtol=1e-9)
+    return table[chosen.any(axis=1)]
 
 
 def has_draws(results: Results) -> bool:

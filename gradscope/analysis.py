@@ -7,7 +7,7 @@ reach of one loss; truncation error is read from all-steps runs, as training doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -78,6 +78,16 @@ def panels(results: Results) -> pd.Series:
             words = words.where(runs[name].notna(), "")
             label = label + np.where((label != "") & (words != ""), ", ", "") + words
     return label
+
+
+def few(radii: Iterable[float]) -> list[float]:
+    """The least, the greatest and the radius nearest to 1, of radii of which each can have a panel of its own.
+
+    >>> few([0.5, 0.9, 1.2, 1.5])
+    [0.5, 0.9, 1.5]
+    """
+    known = sorted(set(radii))
+    return sorted({known[0], min(known, key=lambda radius: abs(radius - 1.0)), known[-1]}) if known else []
 
 
 def networks(results: Results) -> pd.DataFrame:

@@ -166,6 +166,31 @@ def advise(
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--radius", "radii", type=float, multiple=True, metavar="R", help="Repeatable.  [three of them]")
+@click.option("--parameter", default="all", metavar="NAME", help="all, or one, as W_hh.  [all]")
+@click.option("--json", "as_json", is_flag=True, help="Print all rows and columns as JSON.")
+def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool) -> None:
+    """Print what each truncation costs and is worth, of a sweep that was run with draws of coins.
+
+    Bias, standard deviation, direction, states kept and time, relative to full BPTT on the same weights and inputs.
+
+    \b
+    gradscope sweep random-vs-fixed
+    gradscope ledger reports/random-vs-fixed --radius 1.0 --parameter W_hh
+    """  # noqa: D301 - the mark that click looks for is a backspace
+    from gradscope.accounting import excerpt
+    from gradscope.accounting import ledger as find_ledger
+    from gradscope.results import load
+
+    table = find_ledger(load(folder), timed=True)
+    if as_json:
+        click.echo(table.to_json(orient="records", double_precision=12))
+    else:
+        terminal.show_ledger(excerpt(table, radii, parameter))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def report(folder: Path, quiet: bool) -> None:
     """Write the report and the figures of a sweep's folder again."""
@@ -246,7 +271,7 @@ def list_experiments() -> None:
     for name in experiments.names():
         resolved = experiments.read(name)
         first = (experiments.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
-        click.echo(f"{name:<18} {len(resolved):>7,} runs  {first.removeprefix('# ')}")
+        click.echo(f"{name:<20} {len(resolved):>7,} runs  {first.removeprefix('# ')}")
 
 
 def _report(results: Results, quiet: bool) -> None:

@@ -135,16 +135,6 @@ def told_apart(truncations: Iterable[str]) -> list[str]:
     return [own[at] for own in families.values() for at in sorted({0, len(own) // 2, len(own) - 1})]
 
 
-def few(radii: Iterable[float]) -> list[float]:
-    """The least, the greatest and the radius nearest to 1, of radii of which each can have a panel of its own.
-
-    >>> few([0.5, 0.9, 1.2, 1.5])
-    [0.5, 0.9, 1.5]
-    """
-    known = sorted(set(radii))
-    return sorted({known[0], min(known, key=lambda radius: abs(radius - 1.0)), known[-1]}) if known else []
-
-
 def panel_of(table: pd.DataFrame) -> list[str]:
     """The panel of each row of a table, with its spectral radius."""
     labels = zip(table["panel"], table["spectral_radius"], strict=True)

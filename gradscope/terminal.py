@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gradscope.advice import Advice
     from gradscope.intent import Intent
     from gradscope.outlook import Outlook
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 OUTCOMES = {"decaying": "green", "not decaying": "red"}  # the others are yellow
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
+
+
+LEDGER = (
+    "",
+    "bias, sd (over coins): relative to the gradient of full BPTT, geometric means over seeds;",
+    "inf: without bound as sequences get longer, ?: the seeds do not say whether.",
+    "cosine: median over draws; wrong: draws that point against the full gradient.",
+    "states: kept for a backward pass; time: of a gradient, full BPTT's is 1.",
+    "beaten by: the unbiased truncation of which the mean of so many gradients is nearer.",
+)
 
 
 @contextmanager
@@ -146,6 +158,42 @@ def show_advice(advice: Advice) -> None:
     for line in advice.lines:
         console.print(line, markup=False)
     click.echo(f"runs: {advice.folder}")
+
+
+def show_ledger(table: pd.DataFrame) -> None:
+    """Print some rows of the ledger, a table for each setting."""
+    import numpy as np
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    def number(value: float) -> str:
+        return "-" if np.isnan(value) else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+    console = Console(highlight=False)
+    for (panel, steps, radius), rows in table.groupby(["panel", "loss_steps", "spectral_radius"], sort=False):
+        title = ", ".join(filter(None, [panel, f"spectral radius {radius:g}", f"loss steps {steps}"]))
+        layout: dict[str, Any] = {"show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+        shown = Table(box=box.SIMPLE_HEAD, title=Text(f"\n{title}", style="bold"), title_justify="left", **layout)
+        for name in ("truncation", "bias", "sd", "cosine", "wrong", "states", "time", "beaten by"):
+            shown.add_column(name, justify="left" if name in ("truncation", "beaten by") else "right", no_wrap=True)
+        for row in rows.to_dict("records"):
+            deviation = {"none": "", "infinite": "inf"}.get(row["variance"], number(row["coin_sd"]))
+            beaten = isinstance(row["beaten_by"], str)
+            shown.add_row(
+                row["truncation"],
+                number(row["bias"]),
+                deviation + ("?" if row["variance"] == "undecided" else ""),
+                number(row["cosine_p50"]),
+                f"{row['wrong_sign_share']:.0%}" if row["variance"] != "none" else "",
+                number(row["unroll"]),
+                number(row["seconds_over_full"]),
+                f"{np.ceil(row['beaten_after']):.0f} x {row['beaten_by']}" if beaten else "",
+            )
+        console.print(shown)
+    for line in LEDGER:
+        click.echo(line)
 
 
 def show_bench(found: dict[str, Any], out: Path) -> None:

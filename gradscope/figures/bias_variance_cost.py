@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gradscope import analysis
 from gradscope.accounting import has_draws, ledger
-from gradscope.drawing import PANEL, CannotDrawError, few, looks_of, panel_of
+from gradscope.drawing import PANEL, CannotDrawError, looks_of, panel_of
 from gradscope.results import Results
 
 LEAST = 1e-3  # of a bias or a deviation that is drawn as such
@@ -29,7 +30,7 @@ def table(results: Results) -> pd.DataFrame:
     found = ledger(results)
     chosen = (found["parameter"] == "all") & (found["loss_steps"] == "all") & (found["truncation"] != "full")
     found = found[chosen & (found["seq_len"] == found["seq_len"].max())]
-    found = found[found["spectral_radius"].isin(few(found["spectral_radius"]))]
+    found = found[found["spectral_radius"].isin(analysis.few(found["spectral_radius"]))]
     found = found.sort_values(["panel", "spectral_radius"], kind="stable")
     infinite = found["variance"] == "infinite"
     errors = {

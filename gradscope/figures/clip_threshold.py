@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import analysis
-from gradscope.drawing import COLOURS, DASHES, CannotDrawError, few, grid, panel_of
+from gradscope.drawing import COLOURS, DASHES, CannotDrawError, grid, panel_of
 from gradscope.results import Results
 
 MEASURES = {
@@ -32,7 +32,7 @@ def table(results: Results) -> pd.DataFrame:
     runs = analysis.clips(results)
     if runs.empty or runs.groupby("kind")["threshold"].nunique().max() < 3:
         raise CannotDrawError("needs runs with a gradient, minibatches, and three thresholds of clip")
-    runs = runs[runs["spectral_radius"].isin(few(runs["spectral_radius"]))]
+    runs = runs[runs["spectral_radius"].isin(analysis.few(runs["spectral_radius"]))]
     runs = runs.sort_values(["panel", "spectral_radius"], kind="stable")
     runs["panel"] = panel_of(runs)
     order = list(runs["panel"].unique())

@@ -9,8 +9,9 @@ way (a negative cosine), where there are any. The least, the greatest and the sp
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradscope import analysis
 from gradscope.accounting import has_draws, ledger
-from gradscope.drawing import CannotDrawError, few, grid, looks_of, panel_of
+from gradscope.drawing import CannotDrawError, grid, looks_of, panel_of
 from gradscope.estimators import COSINES
 from gradscope.results import Results
 
@@ -24,7 +25,7 @@ def table(results: Results) -> pd.DataFrame:
     found = found[chosen & (found["seq_len"] == found["seq_len"].max()) & found["cosine_p50"].notna()]
     if found.empty:
         raise CannotDrawError("needs runs with a gradient and a truncation other than full")
-    found = found[found["spectral_radius"].isin(few(found["spectral_radius"]))]
+    found = found[found["spectral_radius"].isin(analysis.few(found["spectral_radius"]))]
     found = found.sort_values(["panel", "spectral_radius"], kind="stable")
     columns = found[["truncation", *COSINES, "wrong_sign_share"]].copy()
     columns.insert(0, "panel", panel_of(found))

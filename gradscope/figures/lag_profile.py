@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradscope import lags
-from gradscope.drawing import CannotDrawError, few, grid, looks_of, panel_of, told_apart
+from gradscope import analysis, lags
+from gradscope.drawing import CannotDrawError, grid, looks_of, panel_of, told_apart
 from gradscope.results import Results
 
 
@@ -20,7 +20,7 @@ def table(results: Results) -> pd.DataFrame:
     if results.runs["truncation"].nunique() < 2:
         raise CannotDrawError("needs runs with a gradient and two truncations")
     found = lags.expected_norms(results)
-    found = found[found["spectral_radius"].isin(few(found["spectral_radius"])) & found["median"].notna()]
+    found = found[found["spectral_radius"].isin(analysis.few(found["spectral_radius"])) & found["median"].notna()]
     if found["lag"].nunique() < 2:
         raise CannotDrawError("needs runs with a gradient over two steps or more, one loss step and full truncation")
     found = found.sort_values(["panel", "spectral_radius"], kind="stable")

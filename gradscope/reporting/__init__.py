@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gradscope import figures
+from gradscope.accounting import excerpt
 from gradscope.accounting import write as write_ledger
-from gradscope.drawing import few
 from gradscope.errors import InputError
 from gradscope.files import write_whole
 from gradscope.reporting.findings import findings
@@ -61,12 +61,10 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
 
 
 def _shown(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of the ledger that the page shows: all parameters together, the longest sequences, a few radii."""
-    table = table[(table["parameter"] == "all") & (table["seq_len"] == table["seq_len"].max())]
-    table = table[table["spectral_radius"].isin(few(table["spectral_radius"]))]
+    """The rows of the ledger that the page shows; None for what is no number."""
     return [
         {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
+        for row in excerpt(table).to_dict("records")
     ]
 
 

@@ -185,9 +185,15 @@ def _row(runs: pd.DataFrame, parameter: str) -> dict[str, object]:
         sample = _of(runs, measure, parameter)
         if variance == "infinite" and measure in HEAVY:
             sample = np.full(len(sample), np.nan)
-        interval = (geometric_mean_of if measure in SIZES else mean_of)(sample)
+        interval = geometric_mean_of(sample) if measure in SIZES else _within(mean_of(sample), measure)
         found |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), interval, strict=True))
     return found | {name: runs[name].mean() for name in ("state_steps", "unroll", "learning_rate_factor")}
+
+
+def _within(interval: Interval, measure: str) -> Interval:
+    """The interval of a share or a cosine, none of it outside of what there can be."""
+    low = 0.0 if measure.endswith("share") else -1.0
+    return Interval(*(float(np.clip(number, low, 1.0)) for number in interval))
 
 
 def _variance(runs: pd.DataFrame) -> str:

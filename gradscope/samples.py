@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from gradscope.draws import drawn_gradients
 from gradscope.estimators import growth_rate, measures, work
 from gradscope.gradients import by_parameter
 from gradscope.networks import Case, Networks, case_of, mean_of, network_of, terms_of, with_means
+from gradscope.recurrence import Trace
 from gradscope.runs import Run
 from gradscope.scaled import Floats, Scaled
-from gradscope.schedule import Gates, Rescaling
+from gradscope.schedule import Gates, Rescaling, Truncation, Windows
 from gradscope.streams import coin_draws
 from gradscope.truncations import truncation
 from gradscope.workspace import Workspace
@@ -44,27 +46,43 @@ def estimators(
     coins = {seed: coin_draws(seed, draws, longest) for seed in dict.fromkeys(networks.seeds)}
     found: dict[str, list[list[float]]] = {}
     workspace = Workspace()
-    for c in range(len(networks.keys)):
+    for c, (seed, _) in enumerate(networks.keys):
         one = networks.some(slice(c, c + 1))
-        (seed,) = one.seeds
-        trace, y = one.forward(workspace=workspace)
+        forward = one.forward(workspace=workspace)
         for k, case in enumerate(cases):
-            T, member, tossed = case.seq_len, truncation(case.truncation), coins[seed][:, : case.seq_len]
-            schedule, answer, key = member.schedule(tossed), answers[case], mean_of(case)
-            drawn: Iterable[Scaled] = [answer.weights[c : c + 1]]
-            if isinstance(schedule, Gates) and schedule.random and not answer.overflow[c]:
-                drawn = drawn_gradients(one.cell, one.packed, trace.until(T), y[:, :T], one.loss, case.steps, schedule)
-            mean = None if key is None else answers[key].weights[c]
-            groups = answers[key or case].weights_by_group[c]
-            row = measures(one.cell, answers[case.full].weights[c], mean, groups, drawn)
-            taken, reach = work(schedule, case.steps, T), answers[_reach(case)]
-            row |= {"state_steps": float(taken.state_steps.mean()), "unroll": float(taken.unroll.mean())}
-            row["rate"] = _rate(reach, c)
-            factors = member.learning_rate_factor(tossed) if isinstance(member, Rescaling) else np.ones(1)
-            row["learning_rate_factor"] = float(factors.mean())
-            for name, value in row.items():
+            member, tossed = truncation(case.truncation), coins[seed][:, : case.seq_len]
+            schedule = member.schedule(tossed)
+            columns = _worth(one, forward, case, schedule, answers, c) | _price(member, schedule, tossed, case)
+            columns["rate"] = _rate(answers[_reach(case)], c)
+            for name, value in columns.items():
                 found.setdefault(name, [[] for _ in cases])[k].append(value)
     return {name: np.array(values) for name, values in found.items()}
+
+
+def _worth(
+    one: Networks,
+    forward: tuple[Trace, NDArray[Any]],
+    case: Case,
+    schedule: Gates | Windows,
+    answers: Mapping[Case, Gradient],
+    c: int,
+) -> dict[str, float]:
+    """What draws say of the gradient of one network, the c-th, in a case."""
+    (trace, y), T, own, key = forward, case.seq_len, answers[case], mean_of(case)
+    drawn: Iterable[Scaled] = [own.weights[c : c + 1]]
+    if isinstance(schedule, Gates) and schedule.random and not own.overflow[c]:
+        drawn = drawn_gradients(one.cell, one.packed, trace.until(T), y[:, :T], one.loss, case.steps, schedule)
+    mean = None if key is None else answers[key].weights[c]
+    groups = answers[key or case].weights_by_group[c]
+    return measures(one.cell, answers[case.full].weights[c], mean, groups, drawn)
+
+
+def _price(member: Truncation, schedule: Gates | Windows, tossed: Floats, case: Case) -> dict[str, float]:
+    """What a gradient takes, on average over draws."""
+    taken = work(schedule, case.steps, case.seq_len)
+    factors = member.learning_rate_factor(tossed) if isinstance(member, Rescaling) else np.ones(1)
+    parts = {"state_steps": taken.state_steps, "unroll": taken.unroll, "learning_rate_factor": factors}
+    return {name: float(values.mean()) for name, values in parts.items()}
 
 
 def _rate(reach: Gradient, c: int) -> float:

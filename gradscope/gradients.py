@@ -66,7 +66,8 @@ def backprop(
     loss : "mse" (mean over features) or "cross_entropy" (nats).
     loss_steps : "last", "all", a step, or several steps; 1-based.
     reduction : "mean" or "sum" over the loss steps.
-    truncation : "full", "fixed:TAU", "chunked:TAU", "tbptt:K1:K2", "random:TAU", "random-unweighted:TAU".
+    truncation : "full", "fixed:TAU", "chunked:TAU", "buffered:TAU", "tbptt:K1:K2"; with coins "random:TAU",
+        "random-unweighted:TAU", "artbp:N0:ALPHA", "one-coin:TAU", "variable:MEAN:SD:P".
     h0 : (B, n) or (n,) initial state; zero if not given.
     seed : of the coins of random truncations; the sweep's run of that seed throws the same coins.
 

@@ -157,7 +157,7 @@ def show_advice(advice: Advice) -> None:
     click.echo()
     for line in advice.lines:
         console.print(line, markup=False)
-    click.echo(f"runs: {advice.folder}")
+    click.echo(f"runs: {advice.folder} (gradscope report {advice.folder} draws the curves)")
 
 
 def show_ledger(table: pd.DataFrame) -> None:

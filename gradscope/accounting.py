@@ -6,8 +6,7 @@ relative to full BPTT's gradient on the same weights and inputs (see `gradscope.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,21 +18,19 @@ from gradscope import analysis
 from gradscope.errors import InputError, unknown
 from gradscope.estimators import COSINES, ERRORS
 from gradscope.files import write_whole
-from gradscope.gradients import backprop
 from gradscope.results import Results
-from gradscope.runs import Run
 from gradscope.schedule import Tossing
-from gradscope.threads import one_blas_thread
+from gradscope.timing import timing
 from gradscope.truncations import truncation
 
 NAME = "ledger.parquet"
 SETTING = ["panel", "seq_len", "loss_steps", "spectral_radius"]  # rows of one setting can be compared
 ROW = [*SETTING, "truncation", "parameter"]
-SIZES = ("bias", "bias_noise", "coin_sd", "batch_sd", "mse", *ERRORS)  # averaged as logarithms
+BIAS, COINS, ERROR = "bias", "coin_sd", "mse"
+SIZES = (BIAS, "bias_noise", "population_bias", COINS, "batch_sd", ERROR, *ERRORS)  # averaged as logarithms
 SHARES = ("bias_cosine", *COSINES, "wrong_sign_share", "top_share")
-HEAVY = ("coin_sd", "mse", "top_share")  # of which an average means nothing where the variance is infinite
-ROUNDS = 5  # of timing
-ROUNDING = 1e-9  # a bias that is none
+SQUARES = (COINS, ERROR)  # averages of squares, which mean nothing where one draw in thousands decides on them
+TOP = 0.2  # of the coins' variance in one draw: the tail is heavy
 
 
 class Interval(NamedTuple):
@@ -57,9 +54,9 @@ def geometric_mean_of(sample: NDArray[np.float64]) -> Interval:
     [0.1, 0.1, 0.1]
     """
     values = sample[~np.isnan(sample)]
-    if len(values) and not (np.isfinite(values).all() and (values > 0).all()):
+    if len(values) > 1 and not (np.isfinite(values).all() and (values > 0).all()):
         return Interval(float(np.median(values)), float(values.min()), float(values.max()))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         return Interval(*(float(10.0**number) for number in mean_of(np.log10(values))))
 
 
@@ -76,14 +73,19 @@ def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
     DataFrame : a row for each of `panel` (what else is swept), `seq_len`, `loss_steps`, `spectral_radius`, `truncation`
         and `parameter` ("all" recurrent-cell parameters, or one), with
 
-        * `bias`, `bias_cosine`, `bias_noise`, `coin_sd`, `batch_sd`, `mse` (bias^2 + coin variance), `error_p50`,
-          `error_p90`, `cosine_p05` ... `cosine_p95`, `wrong_sign_share`, `top_share`, each with `_low` and `_high`,
-          the ends of its 95 % interval over `seeds`: geometric means of sizes, means of shares and cosines;
-        * `variance`: "none" (no coins), "finite", "infinite" (without bound as sequences get longer: averages of
-          squares mean nothing, and are left out), or "undecided" (the interval of the decay rate does not say);
+        * `bias`, `bias_cosine`, `bias_noise`, `coin_sd`, `batch_sd`, `mse` (the square of `error_rms`), `error_p50`,
+          `error_p90`, `cosine_p05` ... `cosine_p95`, `wrong_sign_share`, `top_share` (of all this see
+          `gradscope.estimators.measures`), each with `_low` and `_high`, the ends of its 95 % interval over `seeds`:
+          geometric means of sizes, means of shares and cosines; where some sizes are exactly zero, median and range;
+        * `population_bias`: that of the expected gradient of all data, without what chance of the draws and of the
+          batch adds to `bias`; zero where it is not told from chance;
+        * `variance`: of the coins, "none" (there are none), "finite", "infinite" (in every seed without bound as
+          sequences get longer), "mixed" (in some seeds), or "heavy" (in the median seed one draw holds a fifth of it):
+          in the last three, averages of squares mean nothing and are left out, quantiles are there;
         * `beaten_by`, `beaten_after`: the unbiased truncation, of those that keep fewer states than full BPTT, that
-          needs fewest updates until the mean of so many of its gradients is nearer to the full gradient of all data
-          than the mean of as many of this one's; and how many updates, with `_low`, `_high`;
+          needs fewest updates until the mean of so many of its gradients, each of a new batch, is nearer to the full
+          gradient of all data than the mean of as many of this one's; and how many updates, with `_low`, `_high`.
+          Missing where the population bias is not told from chance in every seed;
         * `state_steps`, `unroll`, `learning_rate_factor`: what a gradient takes, in steps of backward passes and in
           states kept; `seconds` and `seconds_over_full`, if timed.
 
@@ -97,7 +99,8 @@ def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
     """
     table = _ledger(results)
     if timed:
-        return table.merge(timing(results), how="left", on=["panel", "seq_len", "loss_steps", "truncation"])
+        seconds = timing(_runs(results), [*results.parameters, "input_size", "output_size"])
+        return table.merge(seconds, how="left", on=["panel", "seq_len", "loss_steps", "truncation"])
     return table.copy()
 
 
@@ -171,19 +174,30 @@ def _parameters(runs: pd.DataFrame) -> list[str]:
 
 def _of(runs: pd.DataFrame, measure: str, parameter: str) -> NDArray[np.float64]:
     """A measure of a parameter, by seed."""
-    if measure == "mse":
-        with np.errstate(over="ignore"):
-            return np.square(_of(runs, "bias", parameter)) + np.square(_of(runs, "coin_sd", parameter))
+    if measure == "population_bias":
+        return np.sqrt(_squared_bias(runs, parameter))
+    if measure == ERROR:
+        return np.square(_of(runs, "error_rms", parameter))
     return runs[measure if parameter == "all" else f"{measure}_{parameter}"].to_numpy(np.float64)
+
+
+def _squared_bias(runs: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
+    """The square of the bias of the gradient of all data; zero where it is not told from chance.
+
+    Chance adds the squares of `bias_noise` and `bias_batch_sd` on average; what is not twice that much is not told.
+    """
+    found = np.square(_of(runs, BIAS, parameter))
+    chance = sum(np.square(np.nan_to_num(_of(runs, name, parameter))) for name in ("bias_noise", "bias_batch_sd"))
+    return np.where(found > 2.0 * chance, found - chance, 0.0)
 
 
 def _row(runs: pd.DataFrame, parameter: str) -> dict[str, object]:
     """The row of a truncation, from its runs, one a seed."""
-    variance = _variance(runs)
+    variance = _variance(runs, parameter)
     found: dict[str, object] = {"seeds": len(runs), "draws": int(runs["draws"].max()), "variance": variance}
     for measure in (*SIZES, *SHARES):
         sample = _of(runs, measure, parameter)
-        if variance == "infinite" and measure in HEAVY:
+        if variance in ("infinite", "mixed", "heavy") and measure in SQUARES:
             sample = np.full(len(sample), np.nan)
         interval = geometric_mean_of(sample) if measure in SIZES else _within(mean_of(sample), measure)
         found |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), interval, strict=True))
@@ -196,28 +210,26 @@ def _within(interval: Interval, measure: str) -> Interval:
     return Interval(*(float(np.clip(number, low, 1.0)) for number in interval))
 
 
-def _variance(runs: pd.DataFrame) -> str:
-    """Whether the variance of the coins has a bound as sequences get longer."""
+def _variance(runs: pd.DataFrame, parameter: str) -> str:
+    """What can be said of the variance of the coins."""
     member = truncation(str(runs["truncation"].iloc[0]))
     if not isinstance(member, Tossing):
         return "none"
-    if member.moment_rate() == -np.inf:
-        return "finite"
-    grows = mean_of(2.0 * runs["rate"].to_numpy(np.float64) + member.moment_rate())
-    if np.isnan(grows.low):
-        return "undecided" if np.isnan(grows.value) else "infinite" if grows.value >= 0 else "finite"
-    return "infinite" if grows.low >= 0 else "finite" if grows.high < 0 else "undecided"
+    unbounded = [member.unbounded(rate) for rate in runs["rate"]]  # a rate that is none, of too few lags, has a bound
+    if any(unbounded):
+        return "infinite" if all(unbounded) else "mixed"
+    return "heavy" if np.median(_of(runs, "top_share", parameter)) > TOP else "finite"
 
 
 def _beaten(runs: pd.DataFrame, parameter: str) -> list[dict[str, object]]:
     """By which unbiased truncation each biased one of a setting is beaten, and after how many updates."""
     by_truncation = {str(spec): own.set_index("seed") for spec, own in runs.groupby("truncation", sort=False)}
-    unbiased = {spec: own for spec, own in by_truncation.items() if _is_rival(own, by_truncation["full"], parameter)}
+    rivals = {spec: own for spec, own in by_truncation.items() if _is_rival(own, parameter)}
     found: list[dict[str, object]] = []
     for spec, own in by_truncation.items():
-        if not (_of(own, "bias", parameter) > ROUNDING).all():
+        if not (_squared_bias(own, parameter) > 0).all():
             continue
-        needed = {other: geometric_mean_of(_updates(own, rival, parameter)) for other, rival in unbiased.items()}
+        needed = {other: geometric_mean_of(_updates(own, rival, parameter)) for other, rival in rivals.items()}
         needed = {other: interval for other, interval in needed.items() if not np.isnan(interval.value)}
         if needed:
             best = min(needed, key=lambda other: needed[other].value)
@@ -226,59 +238,21 @@ def _beaten(runs: pd.DataFrame, parameter: str) -> list[dict[str, object]]:
     return found
 
 
-def _is_rival(runs: pd.DataFrame, full: pd.DataFrame, parameter: str) -> bool:
-    """Whether a truncation is unbiased, of finite variance, and keeps fewer states than full BPTT."""
-    exact = (_of(runs, "bias", parameter) < ROUNDING).all() and (_of(runs, "bias_noise", parameter) == 0).all()
-    return bool(exact and _variance(runs) == "finite" and runs["unroll"].mean() < 0.999 * full["unroll"].mean())
+def _is_rival(runs: pd.DataFrame, parameter: str) -> bool:
+    """Whether a truncation throws coins, is unbiased, of finite variance, and keeps fewer states than full BPTT."""
+    exact = (_of(runs, BIAS, parameter) == 0).all() and (_of(runs, "bias_noise", parameter) == 0).all()
+    fewer = runs["unroll"].mean() < 0.9 * runs["seq_len"].max()
+    return bool(exact and fewer and _variance(runs, parameter) == "finite")
 
 
 def _updates(biased: pd.DataFrame, unbiased: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
     """How many updates' mean of an unbiased gradient is as near to the truth as that of a biased one, by seed, >= 1.
 
-    Of N updates the mean square error is V/N, against bias^2 + V'/N, V with the minibatch's variance.
+    Of N updates the mean square error is V/N, against bias^2 + V'/N; V with the minibatch's variance.
     """
     seeds = biased.index.intersection(unbiased.index)
     variances = []
     for own in (unbiased.loc[seeds], biased.loc[seeds]):
         batch = np.nan_to_num(_of(own, "batch_sd", parameter))
-        variances.append(np.square(_of(own, "coin_sd", parameter)) + np.square(batch))
-    needed = (variances[0] - variances[1]) / np.square(_of(biased.loc[seeds], "bias", parameter))
-    return np.maximum(np.ceil(needed), 1.0)
-
-
-def timing(results: Results) -> pd.DataFrame:
-    """The time of one gradient with each truncation, on one BLAS thread; all in turn, medians of several rounds."""
-    runs = _runs(results)
-    setting = ["panel", "seq_len", "loss_steps"]
-    rows = []
-    for key, own in runs.groupby(setting, observed=True, sort=False):
-        first = own.drop_duplicates("truncation")
-        calls = {str(row["truncation"]): _gradient(row, results.parameters) for _, row in first.iterrows()}
-        seconds = _medians(calls)
-        for spec, taken in seconds.items():
-            about = dict(zip(setting, key, strict=True))
-            rows.append({**about, "truncation": spec, "seconds": taken, "seconds_over_full": taken / seconds["full"]})
-    return pd.DataFrame(rows)
-
-
-def _gradient(row: pd.Series, parameters: Sequence[str]) -> Callable[[], object]:
-    """A call that finds the gradient of a run, whose network and data are drawn beforehand."""
-    run = Run({name: row[name] for name in [*parameters, "input_size", "output_size"] if pd.notna(row.get(name))})
-    task, cell = run.task(), run.cell()
-    x, y = task.draw(int(run["seed"]), int(run["seq_len"]), int(run["batch_size"]), run["loss"])
-    params = cell.init(
-        int(run["seed"]), run["spectral_radius"], run["ensemble"], run["input_scale"], input_power=task.input_power
-    )
-    how = {name: str(run[name]) for name in ("loss", "loss_steps", "reduction", "truncation")}
-    return lambda: backprop(cell, params, x, y, seed=int(run["seed"]), **how)
-
-
-def _medians(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    with one_blas_thread():
-        for _ in range(ROUNDS):
-            for name, call in calls.items():
-                began = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - began)
-    return {name: float(np.median(taken)) for name, taken in seconds.items()}
+        variances.append(np.square(_of(own, COINS, parameter)) + np.square(batch))
+    return np.maximum(np.ceil((variances[0] - variances[1]) / _squared_bias(biased.loc[seeds], parameter)), 1.0)

@@ -266,7 +266,11 @@ def _chosen(grid: Grid, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], l
         windows = [f"{name}:{tau}" for name in WINDOWS for tau in taus(seq_len)]
         specs = ["full", *(spec for spec in windows if window(spec) < seq_len)]
     elif not any(map(strategy, specs)):
-        raise InputError(f"{in_words(specs)}", where="truncation", allowed=f"one with a tau, as {WINDOWS[0]}:20, too")
+        raise InputError(
+            f"{in_words(specs)}",
+            where="truncation",
+            allowed=f"one with a tau that tosses no coins, as {WINDOWS[0]}:20, too",
+        )
     if len(seeds) < SEEDS:
         notes.append(f"{SEEDS} seeds were measured instead of {len(seeds)}.")
         seeds += [seed for seed in range(2 * SEEDS) if seed not in seeds][: SEEDS - len(seeds)]
@@ -340,9 +344,9 @@ def _left_out(results: Results) -> Iterator[str]:
         spec for spec in results.runs["truncation"].astype(str).unique() if spec != "full" and not strategy(spec)
     ]
     if unbiased := [spec for spec in tossing if _unbiased(spec)]:
-        yield f"without a tau: {', '.join(unbiased)} (unbiased: what it costs is variance)."
+        yield f"left out: {', '.join(unbiased)} (unbiased: what it costs is variance, see gradscope ledger)."
     if biased := [spec for spec in tossing if spec not in unbiased]:
-        yield f"without a tau: {', '.join(biased)} (a single draw of coins does not tell its bias)."
+        yield f"left out: {', '.join(biased)} (a single draw of coins does not tell its bias)."
     if failed := sum(results.failed.values()):
         yield f"{failed:,} of {len(results.runs):,} runs failed and are left out."
 

@@ -104,7 +104,8 @@ def networks(results: Results) -> pd.DataFrame:
 
 def _of_networks(results: Results) -> pd.DataFrame:
     problems = [name for name in plugins.names(tasks.FAMILY) if issubclass(plugins.find(tasks.FAMILY, name), Problem)]
-    return results.runs[~results.runs["task"].isin(problems)].assign(panel=panels(results))
+    runs = results.runs[~results.runs["task"].isin(problems)].copy()
+    return runs.assign(panel=panels(results))
 
 
 def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
@@ -253,8 +254,8 @@ def clips(results: Results) -> pd.DataFrame:
     if (runs["loss_steps"] == "all").any():
         runs = runs[runs["loss_steps"] == "all"]
     runs = runs[runs["seq_len"] == runs["seq_len"].max()]
-    spec = runs["clip"].astype(str).str.partition(":")
-    return runs.assign(kind=spec[0], threshold=spec[2].astype(float)).reset_index(drop=True)
+    spec = runs["clip"].astype(str).str.split(":")
+    return runs.assign(kind=spec.str[0], threshold=spec.str[1].astype(float)).reset_index(drop=True)
 
 
 def descents(results: Results) -> pd.DataFrame:

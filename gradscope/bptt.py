@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gradscope.passes import Chains, Pass, Request
 from gradscope.readout import Readout
-from gradscope.recurrence import Cell, Packed, Trace
+from gradscope.recurrence import Cell, Packed, Trace, first_of
 from gradscope.rows import OutOfRangeError, Seen, Work, bytes_at_work, chains, sliding
 from gradscope.scaled import Floats, Scaled
 from gradscope.workspace import Workspace
@@ -46,19 +46,24 @@ class Gradient:
     Attributes
     ----------
     loss : (C,), summed over steps, mean over examples.
-    overflow : (C,), the first step that left the range of numbers on the way forward to this loss; 0 where none did.
-        Where it is not 0, nothing else here may be used for that run.
+    overflow_by_group : (C, G), the first step that left the range of numbers on the way forward to this loss; 0 where
+        none did. Where it is not 0, nothing else here may be used for that run and group of examples.
     norms, row : what the request's pass saw, and which of its rows the request sees at each step (T,).
     weights_by_group : (C, G, P, D), the gradient of the recurrent weights, that of each group of examples apart.
     readout_by_group : (C, G, n+1, p), the gradient of [W_hy | b_y], which no truncation touches.
     """
 
     loss: Floats
-    overflow: NDArray[np.int64]
+    overflow_by_group: NDArray[np.int64]
     norms: Norms
     row: NDArray[np.int64]
     weights_by_group: Scaled
     readout_by_group: Scaled
+
+    @property
+    def overflow(self) -> NDArray[np.int64]:
+        """(C,), the first step of all examples."""
+        return first_of(self.overflow_by_group, axis=1)
 
     @cached_property
     def weights(self) -> Scaled:
@@ -104,7 +109,7 @@ def loss_gradients(
             steps = requests[index].steps
             found[index] = Gradient(
                 loss=readout.loss(steps),
-                overflow=readout.overflow(steps),
+                overflow_by_group=readout.overflow(steps),
                 norms=norms,
                 row=one.row[member, : requests[index].seq_len],
                 weights_by_group=_by_group(
@@ -126,12 +131,11 @@ def joined(parts: Sequence[Sequence[Gradient]], examples: Sequence[int], apart: 
         key = id(answers[0].norms)
         if key not in norms:
             norms[key] = Norms(np.concatenate([answer.norms.log10 for answer in answers], axis=-1))
-        steps = np.stack([answer.overflow for answer in answers])
-        first = np.where(steps > 0, steps, np.iinfo(np.int64).max).min(axis=0)
+        overflow = np.concatenate([answer.overflow_by_group for answer in answers], axis=1)
         found.append(
             Gradient(
                 loss=share @ np.stack([answer.loss for answer in answers]),
-                overflow=np.where((steps > 0).any(axis=0), first, 0),
+                overflow_by_group=overflow if apart else first_of(overflow, axis=1)[:, None],
                 norms=norms[key],
                 row=answers[0].row,
                 weights_by_group=_side_by_side([answer.weights_by_group for answer in answers], apart),

@@ -200,7 +200,9 @@ def clip_threshold(log10_norms: ArrayLike, share: float = 0.1) -> Recommendation
     given = np.asarray(log10_norms, np.float64).ravel()
     live = given[given < np.inf]
     nonfinite = given.size - live.size
-    p50, p90, p99 = (float(quantile(live, q)) if live.size >= _needed(1.0 - q) else np.nan for q in QUANTILES.values())
+    p50, p90, p99 = (
+        float(quantile(live, q)) if live.size >= steps_for(1.0 - q) else np.nan for q in QUANTILES.values()
+    )
     reason = _refusal(live, nonfinite, share)
     threshold = None if reason else float(10.0 ** quantile(live, 1.0 - share))
     return Recommendation(threshold, reason, p50, p90, p99, live.size, nonfinite)
@@ -224,15 +226,15 @@ def quantile(values: Floats, share: float) -> Floats:
     return np.where(low == high, low, between)[..., 0]
 
 
-def _needed(share: float) -> int:
+def steps_for(share: float) -> int:
     """Steps without which a quantile with `share` of them beyond it says nothing: one beyond it, and a few at all."""
     return max(FEWEST, ceil(1.0 / share))
 
 
 def _refusal(live: Floats, nonfinite: int, share: float) -> str:
     """Why there is no threshold for finite steps of these log10 norms and so many others; empty if there is one."""
-    if live.size < _needed(share):
-        return f"{live.size} steps with a finite gradient are too few: {_needed(share)} are needed"
+    if live.size < steps_for(share):
+        return f"{live.size} steps with a finite gradient are too few: {steps_for(share)} are needed"
     if nonfinite > live.size:
         return f"{nonfinite} of {nonfinite + live.size} steps have no finite gradient, which no clip mends"
     wanted, p50, p99 = (float(quantile(live, q)) for q in (1.0 - share, QUANTILES["p50"], QUANTILES["p99"]))

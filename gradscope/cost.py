@@ -21,6 +21,8 @@ from gradscope.runs import Block, Setting
 from gradscope.samples import asked
 
 DRAWS_AT_ONCE = 20  # of coins, about
+CLIPPED = 6  # gradients of all minibatches that there are at a time while they are clipped
+CLIP = 5  # times an entry of a gradient is worked on for a clip
 
 
 class Memory(NamedTuple):
@@ -89,6 +91,7 @@ def memory(block: Block) -> Memory:
         parts.append(_memory(cell, 1, "float64", settings))  # the first example, against which the others are held
     if steps:
         parts.append(_memory(cell, B * steps, dtype, settings, groups=steps))
+        parts[-1] = parts[-1]._replace(kept=parts[-1].kept + CLIPPED * steps * 8 * _parameters(cell))
     return Memory(
         sum(part.kept for part in parts), max(part.states for part in parts), max(part.work for part in parts)
     )
@@ -129,6 +132,8 @@ def seconds(block: Block) -> float:
         found += _priced(_labour(cell, 1, "float64", settings, seeds))
     if steps:
         found += _priced(_labour(cell, B * steps, dtype, settings, seeds, groups=steps))
+        clips = len({(one.clip, one.seq_len, one.truncation, one.loss_steps, one.reduction) for one in settings})
+        found += PRICES.entries * CLIP * len(seeds) * steps * clips * _parameters(cell)
     return found
 
 
@@ -174,6 +179,12 @@ def _labour(
 def _cases(settings: Sequence[Setting], draws: int) -> tuple[Case, ...]:
     cases = with_full(sorted({Case(one.seq_len, one.loss_steps, one.truncation) for one in settings}))
     return asked(cases) if draws else cases
+
+
+def _parameters(cell: Cell) -> int:
+    """Entries of a gradient of all parameters."""
+    P, D = _matrix(cell)
+    return P * D + (cell.hidden_size + 1) * cell.output_size
 
 
 def _matrix(cell: Cell) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from gradscope.schedule import Gates
 from gradscope.workspace import Workspace
 
 _BLOCK_BYTES = 4e6  # of the rows of a block of steps, whose weight gradients are one product
+FEWEST = 8  # draws that go together, if there is room
 SHARED_ENTRIES = 2_000_000  # of the gradients of draws that share segments
 
 
@@ -60,16 +61,22 @@ def _alike(schedule: Gates) -> bool:
     return schedule.entering is None and bool(((weights == 0.0) | (weights == weights.max())).all())
 
 
+def _width(B: int, size: int, sharing: bool) -> int:
+    """How many draws go together, for gradients of this size."""
+    most = max(1, SHARED_ENTRIES // size)
+    return most if sharing else min(most, max(FEWEST, SMALL_PRODUCT // (B * size)))
+
+
 def bytes_of_draws(B: int, draws: int, T: int, P: int, D: int) -> float:
     """What so many draws of one network take, at most, in double precision: a part of them, and the coins of all."""
-    width = min(draws, int(max(1, SHARED_ENTRIES // (P * D))))
+    width = min(draws, _width(B, P * D, sharing=True))
     return 2 * _BLOCK_BYTES + 8.0 * (6 * width * P * D + 4 * width * B * D + 2 * T * B * (P + D)) + 16.0 * draws * T
 
 
 def _parts(packed: Packed, trace: Trace, schedule: Gates, sharing: bool) -> Iterator[Gates]:
     """Some draws at a time: as many as may have a gradient each; without sharing, as make a product that is quick."""
     size = packed.forward[0].size
-    width = int(max(1, SHARED_ENTRIES // size if sharing else SMALL_PRODUCT // (trace.extent[2] * size)))
+    width = _width(trace.extent[2], size, sharing)
     weights, entering = schedule.weights, schedule.entering
     if entering is not None:
         weights, entering = np.broadcast_arrays(weights, entering)

@@ -79,13 +79,12 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
     if like["draws"]:
         columns = estimators(networks, cases, dict(zip(every, answers, strict=True)), like["draws"])
         numbers |= {name: values[k, c] for name, values in columns.items()}
-    if like["minibatches"]:
-        numbers |= clipped(batch, networks, threads)
     columns = {
         "spectral_radius_realised": np.array([draw.spectral_radius for draw in unit]) * radius,
         "spectral_norm": np.array([draw.spectral_norm for draw in unit]) * radius,
         "status": np.array([overflow_status(int(step)) for step in overflow], object),
         **{name: np.where(overflow > 0, np.nan, values) for name, values in numbers.items()},
+        **(clipped(batch, networks, threads) if like["minibatches"] else {}),  # other data, of which some may be finite
     }
     seq_len = np.array([run["seq_len"] for run in batch])
     steps = _timesteps(answers, cases, k, c)

@@ -3,7 +3,8 @@
 What is compared is the gradient of the recurrent-cell parameters, all together and each alone, on the same weights,
 inputs and coins. Distances are relative: in parts of the norm of full BPTT's gradient.
 
-* Bias: of the mean over coins, which is exact where a schedule has that mean as its gradient, else the draws' mean.
+* Bias: of the mean over coins, which is exact where a schedule has that mean as its gradient, else the draws' mean. It
+  is held against the full gradient of the same batch; how much of it is chance of that batch, groups of examples say.
 * Variance: that of the coins, the batch being given, from the draws; and that of the minibatch, of the mean over coins,
   from groups of its examples. Their sum is the variance of the estimator (the law of total variance).
 """
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.recurrence import Cell
-from gradscope.scaled import Floats, Scaled
+from gradscope.scaled import Floats, Scaled, Squares
 from gradscope.schedule import Gates, Windows
 
 MOST_GROUPS = 8  # of examples, for the variance of the minibatch
 COSINES = {"cosine_p05": 0.05, "cosine_p25": 0.25, "cosine_p50": 0.5, "cosine_p75": 0.75, "cosine_p95": 0.95}
 ERRORS = {"error_p50": 0.5, "error_p90": 0.9}
+ROUNDING = 1e-13  # a relative size that is none
 _FAR = 200  # powers of two from 1, up to which numbers are left in their own units
 
 
@@ -37,31 +39,32 @@ def groups_of(examples: int) -> int:
 
 
 def measures(
-    cell: Cell, full: Scaled, mean: Scaled | None, by_group: Scaled, draws: Iterable[Scaled]
+    cell: Cell, full_by_group: Scaled, mean_by_group: Scaled, known: bool, draws: Iterable[Scaled]
 ) -> dict[str, float]:
     """What the draws of an estimator say of it, by column: `bias` is of all parameters, `bias_W_hh` of one.
 
     Parameters
     ----------
-    full : (P, D), full BPTT's gradient.
-    mean : (P, D), the mean over coins, if it is known.
-    by_group : (G, P, D), the same of groups of examples; of the run's own coins if the mean is not known.
+    full_by_group : (G, P, D), full BPTT's gradient of groups of examples.
+    mean_by_group : (G, P, D), the mean over coins, if that is `known`; else of the run's own coins.
     draws : (some, P, D) at a time; a single one if no coins are thrown.
 
     Returns
     -------
     dict : for each parameter, and for all,
-        `bias` |E g - g_full| / |g_full|, `bias_cosine` that of E g and g_full, `bias_noise` what the bias would be on
-        average if it were zero (0 where the mean is known); `coin_sd`, `batch_sd` square roots of the variances;
-        `error_p50`, `error_p90` quantiles over draws of |g - g_full| / |g_full|; `cosine_p05` ... `cosine_p95` of the
-        cosine of g and g_full; `wrong_sign_share` of the draws with a negative one; `top_share` the part of the coins'
-        variance that the largest draw holds. nan where the full gradient is zero.
+        `bias` |E g - g_full| / |g_full|, `bias_cosine` that of E g and g_full, `bias_noise` what the bias of so many
+        draws is on average if it is zero (0 where the mean is known), `bias_batch_sd` what that of one batch is on
+        average if it is zero over all data; `coin_sd`, `batch_sd` square roots of the variances; `error_rms`,
+        `error_p50`, `error_p90` root mean square and quantiles over draws of |g - g_full| / |g_full|; `cosine_p05` ...
+        `cosine_p95` those of the cosine of g and g_full; `wrong_sign_share` of the draws with a negative one;
+        `top_share` the part of the coins' variance that the largest draw holds. nan where the full gradient is zero.
 
     Gradients more than 1e150 times the full one are infinitely far.
     """
-    unit = _unit(full)
-    truth = _in_units(full, unit)
-    center = truth if mean is None else _in_units(mean, unit)
+    unit = _unit(full_by_group)
+    by_group, full = _in_units(mean_by_group, unit), _in_units(full_by_group, unit)
+    truth = full.sum(axis=0)
+    center = by_group.sum(axis=0) if known else truth
     total, seen = np.zeros_like(truth), []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for drawn in draws:
@@ -69,15 +72,19 @@ def measures(
             total += found.sum(axis=0)
             seen.append(_sums(cell, found, truth, center))
         sums = _Sums(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
-        if mean is None:
+        if not known:
             center = total / len(sums.own)
-        middle = _sums(cell, center[None], truth, truth)
-        size, batch = _sums(cell, truth[None], truth, truth).own, _batch_variance(cell, _in_units(by_group, unit))
+        middle, batch = _sums(cell, center[None], truth, truth), _batch_variance(cell, by_group)
+        size, apart = _products(cell, truth[None], truth[None]), _batch_variance(cell, by_group - full)
         blocks = range(len(cell.blocks()))
         columns: dict[str, float] = {}
         for own, suffix in [(list(blocks), ""), *(([block], f"_{name}") for block, name in enumerate(cell.blocks()))]:
             of, of_mean = (_Sums(*(part[:, own].sum(axis=1) for part in one)) for one in (sums, middle))
-            summary = _summary(of, of_mean, size[:, own].sum(), batch[own].sum(), known=mean is not None)
+            summary = _summary(of, of_mean, size[:, own].sum(), known)
+            summary |= {
+                "batch_sd": _relative(batch[own].sum(), size[:, own].sum()),
+                "bias_batch_sd": _relative(apart[own].sum(), size[:, own].sum()),
+            }
             columns |= {name + suffix: float(value) for name, value in summary.items()}
     return columns
 
@@ -108,28 +115,33 @@ def _products(cell: Cell, a: Floats, b: Floats) -> Floats:
     return np.stack([np.vecdot(a[:, *at], b[:, *at]).sum(axis=1) for at in cell.blocks().values()], axis=1)
 
 
-def _summary(seen: _Sums, middle: _Sums, size: np.float64, batch: np.float64, known: bool) -> dict[str, np.float64]:
+def _summary(seen: _Sums, middle: _Sums, size: np.float64, known: bool) -> dict[str, np.float64]:
     """The columns of some parameters, from sums (N,), those of the mean (1,) and |g_full|^2."""
-    size = size or np.float64(np.nan)
     N = len(seen.own)
-    bias = np.sqrt(middle.apart[0] / size)
-    variance = seen.spread.mean() / size
+    bias, spread = _relative(middle.apart[0], size), _relative(seen.spread.mean(), size)
+    deviation = spread
     if not known:  # the spread was about the full gradient
-        variance = max(variance - bias**2, 0.0) * N / max(1, N - 1)
-    cosine = seen.product / np.sqrt(seen.own * size)
-    error = np.sqrt(seen.apart / size)
+        deviation = np.sqrt(max(spread**2 - bias**2, 0.0) * N / max(1, N - 1))
+    cosine = seen.product / np.sqrt(seen.own * (size or np.nan))
+    error = np.sqrt(seen.apart / (size or np.nan))
     columns = {
         "bias": bias,
-        "bias_cosine": (middle.product / np.sqrt(middle.own * size))[0],
-        "bias_noise": np.float64(0.0) if known else np.sqrt(variance / N),
-        "coin_sd": np.sqrt(variance),
-        "batch_sd": np.sqrt(batch / size),
-        "wrong_sign_share": (cosine < 0).mean() if np.isfinite(size) else size,
-        "top_share": seen.spread.max() / seen.spread.sum() if seen.spread.any() else 0.0 * size,
+        "bias_cosine": (middle.product / np.sqrt(middle.own * (size or np.nan)))[0],
+        "bias_noise": np.float64(0.0) if known else deviation / np.sqrt(N),
+        "coin_sd": deviation,
+        "error_rms": np.hypot(bias, deviation) if known else spread,
+        "wrong_sign_share": (cosine < 0).mean() if size else np.float64(np.nan),
+        "top_share": seen.spread.max() / seen.spread.sum() if seen.spread.any() else np.float64(0.0),
     }
     columns |= {name: np.quantile(error, level, method="lower") for name, level in ERRORS.items()}
     live = cosine[~np.isnan(cosine)]
     return columns | {name: np.quantile(live, level) if live.size else np.nan for name, level in COSINES.items()}
+
+
+def _relative(square: np.float64, size: np.float64) -> np.float64:
+    """The root of a square in units of |g_full|^2; nothing but rounding is none, nan if the full gradient is zero."""
+    found = np.sqrt(square / (size or np.nan))
+    return np.float64(0.0) if found < ROUNDING else found
 
 
 def _batch_variance(cell: Cell, by_group: Floats) -> Floats:
@@ -143,7 +155,8 @@ def _batch_variance(cell: Cell, by_group: Floats) -> Floats:
 
 def _unit(gradient: Scaled) -> int:
     """The power of two that is about a gradient's norm; 0 if that is not far from 1."""
-    norm, exponent = gradient.squares().joint()
+    squares = gradient.squares()
+    norm, exponent = Squares(squares.value.ravel(), squares.exponent.ravel()).joint()
     power = int(exponent + np.frexp(norm)[1])
     return power if abs(power) > _FAR and norm > 0.0 else 0
 
@@ -174,19 +187,19 @@ def work(schedule: Gates | Windows, steps: NDArray[np.int64], seq_len: int) -> W
         ends = {schedule.end(int(step) + 1): int(step) + 1 for step in steps}  # of each window, its last loss
         lengths = np.array([last - max(0, end - schedule.k2) for end, last in ends.items()])
         return Work(np.array([lengths.sum()]), np.array([lengths.max()]))
-    parts = [np.atleast_2d(part) for part in (schedule.weights, schedule.entering) if part is not None]
-    shut = parts[0] == 0.0
-    N = max(len(part) for part in parts)
+    shut = np.atleast_2d(schedule.weights == 0.0)
+    kept = np.zeros((1, seq_len), bool) if schedule.entering is None else np.atleast_2d(schedule.entering == 0.0)
     losses = np.zeros(seq_len, bool)
     losses[steps] = True
-    length = np.zeros(len(shut), np.int64)
+    length = np.zeros(max(len(shut), len(kept)), np.int64)  # of the backward pass that comes to a step, with that step
     total, longest = np.zeros_like(length), np.zeros_like(length)
+    going = np.zeros(len(length), bool)
     for t in range(seq_len - 1, -1, -1):
-        going = (length > 0) & ~shut[:, t]
         length = np.where(going, length + 1, int(losses[t]))
         total += length > 0
         longest = np.maximum(longest, length)
-    return Work(*(np.broadcast_to(part, N) for part in (total, longest)))
+        going = (going | (losses[t] & ~kept[:, t])) & ~shut[:, t - 1]
+    return Work(total, longest)
 
 
 def growth_rate(lag: NDArray[np.int64], log10_dh: Floats) -> float:

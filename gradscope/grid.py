@@ -54,7 +54,7 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "loss_steps": lambda steps: _steps_text(steps),
     "dtype": lambda name: _one_of("dtype", name, DTYPES),
 }
-MINIBATCHES = 64  # on which clips are measured, if the experiment does not say
+MINIBATCHES = 100  # on which clips are measured, if the experiment does not say
 FLOAT32 = (1e-30, 1e30)  # scales that leave float32 room for the spread of what is scaled
 
 Grid = Mapping[str, tuple[Any, ...]]
@@ -134,8 +134,8 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     for key, canonical in CANONICAL.items():
         with at.errors(key):
             grid[key] = distinct([canonical(value) for value in grid[key]], at[key])
-    notes = tuple(_completed(grid, at, given))
     _check_own(grid, own, at)
+    notes = tuple(_completed(grid, at, given))
     _check_scales(grid, at)
     _check_cells(grid, chosen["cell"], at)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))

@@ -47,6 +47,8 @@ AGES = 10_000  # steps since the last cut; `artbp` goes further once in a while,
 MOST = 1_000_000  # updates
 SHARED = 4096  # updates that are computed at least: the runs of a curve, which end after fewer, share them
 
+CONVENTIONS = {"last": "loss at the last step of each unroll", "all": "loss at every step"}  # loss_steps, in words
+
 Strategy = Windows | Tossing
 
 
@@ -131,7 +133,7 @@ def law(spec: str, loss_steps: str) -> Law:
         return Law(mean, 0.0, float(mean < 0))
     reached, probability = _outcomes(strategy)
     (*_, mean) = _carried(_gates(strategy.expected(HORIZON)))
-    bounded = 2.0 * RATE + strategy.moment_rate() < 0
+    bounded = not strategy.unbounded(RATE)
     deviation = float(np.linalg.norm(np.sqrt(probability) * (reached - mean))) if bounded else np.inf
     return Law(mean, deviation, float(probability[reached < 0].sum()))
 

@@ -201,6 +201,7 @@ def _widths(networks: Sequence[Network], width: int) -> Iterator[list[Network]]:
 def _too_large(block: Block, needed: float, max_memory: float) -> InputError:
     longest = max(setting.seq_len for setting in block.settings)
     sizes = f"hidden_size {block.common['hidden_size']}, batch_size {block.common['batch_size']}, seq_len {longest}"
+    sizes += "".join(f", {name} {block.first[name]:,}" for name in ("draws", "minibatches") if block.first[name])
     return InputError(
         f"one network of {sizes} needs {in_bytes(needed)}",
         where="memory",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.losses import LOSSES
-from gradscope.recurrence import Packed, Trace, by_group, outer_sum
+from gradscope.recurrence import Packed, Trace, by_group, first_of, outer_sum
 from gradscope.scaled import Floats, Scaled, scaled, unit_scaled, zeros
 
 Steps = NDArray[np.int64]  # 0-based, ascending
@@ -72,14 +72,14 @@ class Readout:
         distinct = {steps.tobytes(): steps for steps in choices}
         at = _index(np.unique(np.concatenate(list(distinct.values()))))
         C, T, B = trace.extent
-        self._finite = np.ones((C, T), bool)
+        self._finite = np.ones((C, T, B), bool)
         self._value = np.zeros((C, T))
         with np.errstate(over="ignore", invalid="ignore"):
             states = trace.states[:, at]
             yhat = states.reshape(C, -1, trace.hidden_size) @ packed.W_hy.swapaxes(1, 2) + packed.b_y[:, None]
             yhat = yhat.reshape(*states.shape[:3], -1)
             finite = np.isfinite(yhat)
-            self._finite[:, at] = finite.all(axis=(2, 3))
+            self._finite[:, at] = finite.all(axis=3)
             yhat[~finite] = 0.0
             value, dyhat = LOSSES[loss](yhat, y[:, at])
             self._value[:, at] = value.mean(axis=2, dtype=np.float64)
@@ -101,12 +101,11 @@ class Readout:
         return self._value[:, steps].sum(axis=1)
 
     def overflow(self, steps: Steps) -> NDArray[np.int64]:
-        """The first step (1-based) with a state, or a prediction that is needed, beyond range, (C,); 0 if none is."""
+        """The first step (1-based) with a state, or a prediction that is needed, beyond range, (C, G); 0 if none is."""
         finite = self._finite[:, steps]
         predicted = np.where(finite.all(axis=1), 0, steps[finite.argmin(axis=1)] + 1)
         state = np.where(self._trace.overflow <= steps[-1] + 1, self._trace.overflow, 0)
-        both = (state > 0) & (predicted > 0)
-        return np.where(both, np.minimum(state, predicted), np.maximum(state, predicted))
+        return first_of(by_group(np.stack([predicted, state], axis=1), self._groups, 2), axis=(2, 3))
 
     def gradient(self, steps: Steps) -> Scaled:
         """The gradient of [W_hy | b_y] for one of the choices, (C G, n+1, p), that of each group of examples apart."""

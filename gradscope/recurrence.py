@@ -54,7 +54,7 @@ class Trace:
     ----------
     inputs : (C, T+1, B, P), [h_{t-1} | x_t | 1] for t = 1 .. T+1 (the last without x).
     hidden_size : n
-    overflow : (C,), the first step at which a state was not finite; 0 where all are. From that step on, the stored
+    overflow : (C, B), the first step at which a state was not finite; 0 where all are. From that step on, the stored
         states are zero, so that what is computed from them stays finite; it must not be used.
     wide : whether inputs are so large that products need exponents of their own.
     """
@@ -128,20 +128,27 @@ def by_group(array: NDArray[Any], groups: int, axis: int) -> NDArray[Any]:
 
 
 def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np.int64], bool]:
-    """Find the first non-finite step of each run, zero the states from there on, and say whether values are wide.
+    """Find the first non-finite step of each example, (C, B), zero its states from there on, and say whether values are
+    wide.
 
     `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite.
     """
-    C = len(inputs)
+    C, _, B, _ = inputs.shape
     wide = 2.0 ** (np.finfo(inputs.dtype).maxexp * 0.3)  # beyond this, a product with an adjoint could overflow
     if largest <= wide:
-        return np.zeros(C, np.int64), False
+        return np.zeros((C, B), np.int64), False
     states = inputs[:, 1:, :, :hidden_size]
-    finite = np.logical_and.reduce(np.isfinite(states), axis=(2, 3))
+    finite = np.logical_and.reduce(np.isfinite(states), axis=3)
     overflow = np.where(finite.all(axis=1), 0, finite.argmin(axis=1) + 1)
-    for run in np.flatnonzero(overflow):
-        states[run, overflow[run] - 1 :] = 0.0
+    for run, example in zip(*np.nonzero(overflow), strict=True):
+        states[run, overflow[run, example] - 1 :, example] = 0.0
     return overflow, bool(max(inputs.max(), -inputs.min()) > wide)
+
+
+def first_of(steps: NDArray[np.int64], axis: int | tuple[int, ...]) -> NDArray[np.int64]:
+    """The first of steps (1-based) along an axis; 0 where all are 0, which is none."""
+    first = np.where(steps > 0, steps, np.iinfo(np.int64).max).min(axis=axis)
+    return np.where((steps > 0).any(axis=axis), first, 0)
 
 
 class Cell(Protocol):

@@ -107,7 +107,7 @@ def load(folder: str | Path) -> Results:
     texts = [
         name for name in runs.columns if runs[name].dtype == object or isinstance(runs[name].dtype, pd.StringDtype)
     ]
-    return Results(store, runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")))
+    return Results(store, runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")).copy())
 
 
 def _any_of(column: pd.Series, values: Sequence[Any]) -> NDArray[np.bool_]:

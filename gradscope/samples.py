@@ -72,9 +72,8 @@ def _worth(
     drawn: Iterable[Scaled] = [own.weights[c : c + 1]]
     if isinstance(schedule, Gates) and schedule.random and not own.overflow[c]:
         drawn = drawn_gradients(one.cell, one.packed, trace.until(T), y[:, :T], one.loss, case.steps, schedule)
-    mean = None if key is None else answers[key].weights[c]
-    groups = answers[key or case].weights_by_group[c]
-    return measures(one.cell, answers[case.full].weights[c], mean, groups, drawn)
+    full, mean = (answers[each].weights_by_group[c] for each in (case.full, key or case))
+    return measures(one.cell, full, mean, key is not None, drawn)
 
 
 def _price(member: Truncation, schedule: Gates | Windows, tossed: Floats, case: Case) -> dict[str, float]:
@@ -106,7 +105,7 @@ def clipped(batch: Sequence[Run], networks: Networks, threads: int) -> dict[str,
         sums = by_parameter(many.cell, answer.weights_by_group, answer.readout_by_group)
         gradients = {name: Scaled(part.mantissa / (B * terms), part.exponent) for name, part in sums.items()}
         for part in gradients.values():
-            part.mantissa[answer.overflow > 0] = np.nan  # no number: not finite
+            part.mantissa[answer.overflow_by_group > 0] = np.nan  # no number: not finite
         clips = list(dict.fromkeys(batch[i]["clip"] for i in rows))
         at = [clips.index(batch[i]["clip"]) for i in rows], [networks.keys.index(network_of(batch[i])) for i in rows]
         for name, values in effects(gradients, clips).items():

@@ -88,11 +88,11 @@ class Tossing(Truncation, Protocol):
         """The schedule whose gradient is the mean of this one's over the coins; None if no schedule has it."""
         ...
 
-    def moment_rate(self) -> float:
-        """How fast the mean square of a loss's weight grows with the lag, at long lags, in nats a step.
+    def unbounded(self, rate: float) -> bool:
+        """Whether the variance over coins has no bound as T grows, in units of the full gradient's square.
 
-        Where |dL/dh| grows by `rate` nats a step, the variance of the gradient has no bound as T grows exactly if
-        2 rate + moment_rate >= 0.
+        `rate` is the growth of |dL/dh| with the lag, in nats a step: the full gradient has a bound itself where it is
+        negative, and grows as exp(rate T) where it is positive.
         """
         ...
 

@@ -25,11 +25,12 @@ EVERY = 30.0  # seconds between lines of progress where there is no terminal
 
 LEDGER = (
     "",
-    "bias, sd (over coins): relative to the gradient of full BPTT, geometric means over seeds;",
-    "inf: without bound as sequences get longer, ?: the seeds do not say whether.",
+    "bias, sd (over coins): relative to full BPTT's gradient of the same batch, geometric means over seeds;",
+    "inf: without bound as sequences get longer (inf?: in some seeds); heavy: one draw holds a fifth of it.",
     "cosine: median over draws; wrong: draws that point against the full gradient.",
     "states: kept for a backward pass; time: of a gradient, full BPTT's is 1.",
-    "beaten by: the unbiased truncation of which the mean of so many gradients is nearer.",
+    "beaten by: the unbiased truncation whose mean over so many updates, each of a new batch, is nearer to the",
+    "full gradient of all data; blank where the bias over all data is not told from this batch's chance.",
 )
 
 
@@ -179,12 +180,12 @@ def show_ledger(table: pd.DataFrame) -> None:
         for name in ("truncation", "bias", "sd", "cosine", "wrong", "states", "time", "beaten by"):
             shown.add_column(name, justify="left" if name in ("truncation", "beaten by") else "right", no_wrap=True)
         for row in rows.to_dict("records"):
-            deviation = {"none": "", "infinite": "inf"}.get(row["variance"], number(row["coin_sd"]))
+            unsaid = {"none": "", "infinite": "inf", "mixed": "inf?", "heavy": "heavy"}
             beaten = isinstance(row["beaten_by"], str)
             shown.add_row(
                 row["truncation"],
                 number(row["bias"]),
-                deviation + ("?" if row["variance"] == "undecided" else ""),
+                unsaid.get(row["variance"], number(row["coin_sd"])),
                 number(row["cosine_p50"]),
                 f"{row['wrong_sign_share']:.0%}" if row["variance"] != "none" else "",
                 number(row["unroll"]),

@@ -3,8 +3,9 @@
 Truncations as estimators of full BPTT's gradient, recurrent-cell parameters together, losses at all steps of the
 longest sequences; geometric means over seeds, sizes relative to the full gradient. Top: bias against the standard
 deviation that the coins give; at the left edge what has no bias, at the lower edge what throws no coins. Bottom: root
-mean square error of one gradient (open: of infinite variance, median over draws) against the states that have to be
-kept; bars: 95 % interval over seeds; line: the Pareto front, on which less error takes more states.
+mean square error of one gradient against the states that have to be kept; bars: 95 % interval over seeds; line: the
+Pareto front, on which less error takes more states. Open: the coins' variance is infinite or heavy-tailed, so that both
+are the median of the error over draws, which is on no front.
 """
 
 from collections.abc import Mapping
@@ -32,9 +33,9 @@ def table(results: Results) -> pd.DataFrame:
     found = found[chosen & (found["seq_len"] == found["seq_len"].max())]
     found = found[found["spectral_radius"].isin(analysis.few(found["spectral_radius"]))]
     found = found.sort_values(["panel", "spectral_radius"], kind="stable")
-    infinite = found["variance"] == "infinite"
+    squares = found["mse"].notna()
     errors = {
-        end: np.where(infinite, found[f"error_p50{end}"], np.sqrt(found[f"mse{end}"])) for end in ("", "_low", "_high")
+        end: np.where(squares, np.sqrt(found[f"mse{end}"]), found[f"error_p50{end}"]) for end in ("", "_low", "_high")
     }
     columns = found[["truncation", "bias", "coin_sd", "variance", "unroll"]].assign(
         error=errors[""], low=errors["_low"], high=errors["_high"]
@@ -43,16 +44,18 @@ def table(results: Results) -> pd.DataFrame:
     columns = columns[columns["error"].notna()]
     if columns.empty:
         raise CannotDrawError("needs runs with a gradient and a truncation other than full")
-    front = columns.groupby("panel", group_keys=False, sort=False)[["unroll", "error"]].apply(_front)
+    front = pd.concat([_front(own) for _, own in columns.groupby("panel", sort=False)])
     return columns.assign(front=front).reset_index(drop=True)
 
 
 def _front(points: pd.DataFrame) -> pd.Series:
-    """Which points no other beats both in states kept and in error."""
+    """Which points no other beats both in states kept and in error; none of which the error is no mean square."""
+    squares = points["coin_sd"].notna()
+    points = points[squares]
     unroll, error = (points[name].to_numpy() for name in ("unroll", "error"))
     better = (unroll[None] <= unroll[:, None]) & (error[None] <= error[:, None])
     strictly = better & ((unroll[None] < unroll[:, None]) | (error[None] < error[:, None]))
-    return pd.Series(~strictly.any(axis=1), points.index)
+    return pd.Series(~strictly.any(axis=1), points.index).reindex(squares.index, fill_value=False)
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -68,9 +71,10 @@ def draw(table: pd.DataFrame) -> Figure:
         for row in own.itertuples():
             _point(top, bottom, row, looks[row.truncation])
         front = own[own["front"]].sort_values("unroll")
+        front = front.assign(error=front["error"].clip(lower=LEAST))
         bottom.plot(front["unroll"], front["error"], color="0.6", linewidth=0.8, zorder=0, gid="front")
-        top.set(xscale="log", yscale="log", xlabel="bias")
-        bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)")
+        top.set(xscale="log", yscale="log", xlabel="bias", xlim=_limits(table["bias"]), ylim=_limits(table["error"]))
+        bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)", ylim=_limits(table["error"]))
     axes[0, 0].set_ylabel("standard deviation over coins")
     axes[1, 0].set_ylabel("root mean square error")
     shown = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
@@ -79,15 +83,18 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _limits(sizes: pd.Series) -> tuple[float, float]:
+    return LEAST / 2, 2.0 * max(0.5, sizes[np.isfinite(sizes)].max())
+
+
 def _point(top: Axes, bottom: Axes, row: Any, look: Mapping[str, Any]) -> None:
     """One truncation, in both axes of a column."""
-    spec, bias, deviation, variance, unroll, error, low, high = (
-        getattr(row, name) for name in ("truncation", "bias", "coin_sd", "variance", "unroll", "error", "low", "high")
-    )
+    names = ("truncation", "bias", "coin_sd", "unroll", "error", "low", "high")
+    spec, bias, deviation, unroll, error, low, high = (getattr(row, name) for name in names)
     marks: dict[str, Any] = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 5}
-    marks |= {"markerfacecolor": "none"} if variance == "infinite" else {}
-    deviation = max(deviation, LEAST) if np.isfinite(deviation) else error
+    marks |= {} if np.isfinite(deviation) else {"markerfacecolor": "none"}
+    deviation, error = (max(size, LEAST) for size in (deviation if np.isfinite(deviation) else error, error))
     top.plot(max(bias, LEAST), deviation, label=spec, **marks)
     bottom.plot(unroll, error, **marks)
     if np.isfinite([low, high]).all():
-        bottom.vlines(unroll, low, high, color=look["color"], linewidth=0.8)
+        bottom.vlines(unroll, max(low, LEAST), max(high, LEAST), color=look["color"], linewidth=0.8)

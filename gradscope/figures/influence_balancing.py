@@ -13,18 +13,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradscope import analysis, influence
-from gradscope.drawing import DASHES, PANEL, CannotDrawError
+from gradscope.drawing import COLOURS, DASHES, PANEL, CannotDrawError
+from gradscope.influence import CONVENTIONS
 from gradscope.results import Results
 
 SUMS = "sum of influences"
-CONVENTIONS = {"last": "loss at the last step of each unroll", "all": "loss at every step"}
 LONGEST = 200  # chunks in the panel of sums
-COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 7, 9)]  # those in which text can be read
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -71,7 +69,7 @@ def _sums(runs: pd.DataFrame) -> pd.DataFrame:
         for steps in CONVENTIONS
     ]
     points = runs[runs["truncation"].str.startswith("chunked:")].drop_duplicates(["loss_steps", "truncation"])
-    points = points.assign(x=points["truncation"].str.partition(":")[2].astype(int), median=points["influence"])
+    points = points.assign(x=points["truncation"].str.removeprefix("chunked:").astype(int), median=points["influence"])
     both = pd.concat([*curves, points[["loss_steps", "truncation", "x", "median"]]])
     return both.assign(panel=SUMS, low=both["median"], high=both["median"])
 

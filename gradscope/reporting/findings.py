@@ -10,12 +10,16 @@ import pandas as pd
 
 from gradscope import analysis
 from gradscope.accounting import has_draws, ledger
+from gradscope.clipping import QUANTILES, WIDEST, steps_for
 from gradscope.drawing import told_apart
-from gradscope.influence import SUM, sign_threshold
+from gradscope.influence import CONVENTIONS, SUM, sign_threshold
 from gradscope.results import Results
 
-CONVENTIONS = {"last": "loss at the last step of each unroll", "all": "loss at every step"}
-HEAVY = 1.0  # decades from the median of a norm to P99, from which on no one threshold serves
+UNBOUNDED = {  # of the coins' variance
+    "infinite": "has no bound",
+    "mixed": "has no bound in some seeds",
+    "heavy": "is mostly that of single draws",
+}
 TOLERANCE = 0.1  # relative error up to which a truncation is said to be good enough
 
 
@@ -164,9 +168,10 @@ def _ledger(results: Results) -> Iterator[Finding]:
         if text := _nearest(own[own["spectral_radius"] == radius]):
             yield Finding(_about(str(panel), f"at spectral radius {radius:g}, {text}."), "bias-variance-cost")
         radii = own["spectral_radius"].unique()
-        for spec, rows in own[own["variance"] == "infinite"].groupby("truncation", sort=False):
+        unsaid = own[own["variance"].isin(UNBOUNDED)]
+        for (spec, variance), rows in unsaid.groupby(["truncation", "variance"], sort=False):
             where = _where(radii, np.isin(radii, rows["spectral_radius"]))
-            text = f"the variance of {spec} has no bound, by spectral radius: {where}; averages say nothing there."
+            text = f"the variance of {spec} {UNBOUNDED[variance]}, by spectral radius: {where}; no average is given."
             yield Finding(_about(str(panel), text), "bias-variance-cost")
         wrong = own[(own["wrong_sign_share"] > 0) & (own["variance"] != "none")].nlargest(3, "wrong_sign_share")
         if len(wrong):
@@ -185,37 +190,52 @@ def _nearest(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     best = next(rows.nsmallest(1, "mse").itertuples())
-    coins = f", standard deviation over coins {best.coin_sd:.2g}" if best.variance != "none" else ""
-    text = f"of the truncations that keep fewer states {best.truncation} is nearest to full BPTT: bias {best.bias:.2g}"
+    error, low, high = (np.sqrt(getattr(best, name)) for name in ("mse", "mse_low", "mse_high"))
+    interval = f" (95 % interval {low:.2g} to {high:.2g})" if np.isfinite(low) else ""
+    text = (
+        f"of the truncations that keep fewer states {best.truncation} is nearest to full BPTT of the same batch: its "
+        f"error is {error:.2g} of the gradient's norm{interval}"
+    )
     if isinstance(best.beaten_by, str):
         updates, other = np.ceil(best.beaten_after), best.beaten_by
-        coins += f"; the mean of {updates:.3g} or more gradients with {other}, without bias, is nearer than its mean"
-    return text + coins
+        text += f"; over all data the mean of {updates:.3g} or more updates with {other}, without bias, is nearer"
+    return text
 
 
 def _clips(results: Results) -> Iterator[Finding]:
     runs = analysis.clips(results)
-    reductions = results.runs["reduction"].astype(str).unique()
     for (panel, radius), own in runs.groupby(["panel", "spectral_radius"], sort=True):
         seeds = own.drop_duplicates("seed")
-        p50, p90, p99 = (float(seeds[f"log10_norm_{name}"].median()) for name in ("p50", "p90", "p99"))
-        text = (
-            f"at spectral radius {radius:g} half of the steps have a gradient above {_power(p50)}, one in ten above "
-            f"{_power(p90)}, one in a hundred above {_power(p99)} (norm of all parameters, loss a {reductions[0]} over "
-            f"steps, medians over seeds)"
-        )
-        if p99 - p50 > HEAVY:
-            text += (
-                f"; the tail is heavy ({p99 - p50:.1f} decades from the median to P99): no threshold serves all steps"
-            )
-        else:
-            text += f"; clipping by norm at {_power(p90)} clips one step in ten and keeps every direction"
-        steps = int(own["seq_len"].max())
-        if reductions[0] == "mean" and own["loss_steps"].astype(str).iloc[0] == "all":
-            text += f" (for a sum over the {steps} steps, {_power(p90 + np.log10(steps))})"
+        said = ", ".join(f"{words} above {_power(norm)}" for words, norm in _norms(seeds))
+        how = f"norm of all parameters, loss a {own['reduction'].iloc[0]} over steps"
+        of = f"medians over seeds of {own['minibatches'].max()} steps each"
+        text = f"at spectral radius {radius:g} {said} ({how}, {of}){_threshold(own, seeds)}"
         if missing := seeds["nonfinite_share"].mean():
             text += f"; {missing:.0%} of the steps have no finite gradient and are counted apart"
         yield Finding(_about(str(panel), f"{text}."), "clip-threshold")
+
+
+def _norms(seeds: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    """Quantiles of log10 of the norms before clipping, medians over seeds, and which share of the steps is above."""
+    words = {"p50": "half of the steps have a gradient", "p90": "one in ten", "p99": "one in a hundred"}
+    steps = (seeds["minibatches"] * (1.0 - seeds["nonfinite_share"])).min()
+    for name, level in QUANTILES.items():
+        if steps >= steps_for(1.0 - level):
+            yield words[name], float(seeds[f"log10_norm_{name}"].median())
+
+
+def _threshold(own: pd.DataFrame, seeds: pd.DataFrame) -> str:
+    """The threshold that is recommended, or why none is."""
+    found = [norm for _, norm in _norms(seeds)]
+    if len(found) < 2:
+        return f"; of fewer than {steps_for(0.1)} steps no threshold is recommended"
+    if found[-1] - found[0] > WIDEST:
+        return f"; the tail spans {found[-1] - found[0]:.1f} decades: no threshold serves all steps"
+    text = f"; clipping by norm at {_power(found[1])} clips one step in ten and keeps every direction"
+    T = int(own["seq_len"].max())
+    if own["reduction"].iloc[0] == "mean" and str(own["loss_steps"].iloc[0]) == "all":
+        text += f" (for a sum over the {T} steps, {_power(found[1] + np.log10(T))})"
+    return text
 
 
 def _descents(results: Results) -> Iterator[Finding]:

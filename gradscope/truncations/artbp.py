@@ -46,9 +46,9 @@ class Artbp:
         """Full BPTT."""
         return Gates(np.ones(seq_len))
 
-    def moment_rate(self) -> float:
-        """The mean square of the weight at lag k grows as k**(alpha - 1): by less than any rate."""
-        return 0.0
+    def unbounded(self, rate: float) -> bool:
+        """The mean square of the weight at lag k grows as k**(alpha - 1): less than any decay, if there is one."""
+        return rate >= 0.0
 
     def _continues(self, age: Floats) -> Floats:
         """1 - c, with no difference of what is nearly equal."""

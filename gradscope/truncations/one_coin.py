@@ -36,6 +36,6 @@ class OneCoin:
         """Full BPTT."""
         return Gates(np.ones(seq_len))
 
-    def moment_rate(self) -> float:
-        """The mean square of the weight is 1/pi at all lags."""
-        return 0.0
+    def unbounded(self, rate: float) -> bool:
+        """Never: the mean square of the weight is 1/pi at all lags."""
+        return False

@@ -34,6 +34,9 @@ class Random:
         """Full BPTT."""
         return Gates(np.ones(seq_len))
 
-    def moment_rate(self) -> float:
-        """The mean square of the weight at lag k is pi**k / pi**(2 k)."""
-        return -log(1.0 - 1.0 / self.tau)
+    def unbounded(self, rate: float) -> bool:
+        """At lag k the mean square of the weight is pi**-k, and its product with exp(2 rate k) must vanish.
+
+        Where gradients grow, that of the longest lag counts most, in the full gradient too.
+        """
+        return 2.0 * min(rate, 0.0) - log(1.0 - 1.0 / self.tau) >= 0.0

@@ -1,7 +1,6 @@
 """`random-unweighted:TAU`: each backward step continues with probability 1 - 1/TAU, unweighted. Biased."""
 
 from dataclasses import dataclass
-from math import inf, log
 
 import numpy as np
 
@@ -27,6 +26,6 @@ class RandomUnweighted:
         """Gates of pi each."""
         return Gates(np.full(seq_len, 1.0 - 1.0 / self.tau))
 
-    def moment_rate(self) -> float:
-        """The mean square of the weight at lag k is pi**k."""
-        return log(1.0 - 1.0 / self.tau) if self.tau > 1 else -inf
+    def unbounded(self, rate: float) -> bool:
+        """Never: no weight is above 1."""
+        return False

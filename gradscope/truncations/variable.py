@@ -7,7 +7,6 @@ standard deviation SD, is cut off to a whole number, and is no less than 5. Ther
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from statistics import NormalDist
 
 import numpy as np
@@ -59,9 +58,9 @@ class Variable:
     def expected(self, seq_len: int) -> None:
         """None: the probability that no cut lies between two steps is no product over the gates between them."""
 
-    def moment_rate(self) -> float:
-        """No chunk is longer than mean + 8.3 sd, so that the weight at longer lags is zero."""
-        return -inf
+    def unbounded(self, rate: float) -> bool:
+        """Never: no weight is above 1."""
+        return False
 
     def _chunks(self, coins: Floats) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
         """For each step: whether a chunk begins there, and the length of the chunk that it belongs to, both (C,)."""

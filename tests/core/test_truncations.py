@@ -445,29 +445,66 @@ def test_artbp_segments_last_with_the_closed_form_probability_which_is_a_power_l
     np.testing.assert_allclose(found[19_999] / found[9_999], 2.0**-beta, rtol=0.03)
 
 
-# --- how mean squares of weights grow with the lag -------------------------------------------------------------------
+# --- whether the variance has a bound ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["random:1.25", "random:4", "random-unweighted:4", "one-coin:4"])
-def test_moment_rate_is_the_growth_of_the_weights_mean_square(spec):
+def relative_variances(spec, rate, lengths):
+    """Variance over coins of a scalar linear network's dL_T/db_h, in units of its full value's square, exactly.
+
+    Weights of lag k are w_k with mean 1 (or less) and second moments of all pairs, from all patterns of cuts.
+    """
+    found = []
+    for T in lengths:
+        tossed, probability = all_coins(spec, T)
+        w = truncations.truncation(spec).schedule(tossed).reach(T)[:, ::-1]
+        sums = w @ np.exp(rate * np.arange(T))
+        full = np.exp(rate * np.arange(T)).sum()
+        found.append(probability @ (sums - probability @ sums) ** 2 / full**2)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rate", "unbounded"),
+    [
+        ("random:2", -0.2, True),  # exp(-.4) > 1/2
+        ("random:2", -0.5, False),  # exp(-1) < 1/2
+        ("random:2", 0.3, True),
+        ("random-unweighted:2", -0.2, False),
+        ("random-unweighted:2", 0.3, False),
+        ("one-coin:2", -0.2, False),
+        ("one-coin:2", 0.3, False),
+        ("artbp:3:4", -0.2, False),
+        ("artbp:3:4", 0.3, True),
+    ],
+)
+def test_variance_grows_without_bound_where_it_is_said_to(spec, rate, unbounded):
+    """Relative variances at 4, 8, 12, 16 steps: ever larger steps, or ever smaller ones; ARTBP's grow as a power."""
+    assert truncations.truncation(spec).unbounded(rate) == unbounded
+    if spec.startswith("artbp"):
+        return
+    steps = np.diff(relative_variances(spec, rate, [4, 8, 12, 16]))
+    assert (steps[-1] > 0.9 * steps[-2] > 0) == unbounded
+
+
+@pytest.mark.parametrize(("spec", "rate"), [("random:5", np.log(0.8) / 2), ("random:4", np.log(0.75) / 2)])
+def test_the_boundary_is_where_the_square_of_the_decay_is_pi(spec, rate):
     member = truncations.truncation(spec)
-    tossed, probability = all_coins(spec, 9)
-    squares = probability @ member.schedule(tossed).reach(9) ** 2
-    np.testing.assert_allclose(np.diff(np.log(squares[::-1]))[1:], member.moment_rate(), rtol=0, atol=1e-12)
+    assert [member.unbounded(rate + shift) for shift in (-1e-9, 1e-9)] == [False, True]
 
 
-def test_mean_square_of_artbps_weights_grows_by_less_than_any_rate():
+def test_mean_square_of_artbps_weights_grows_without_bound_but_by_less_than_any_rate():
     squares = 1 / survival(10, 3, 20_000)  # 1/P with probability P
     growth = np.log(squares[[199, 1999, 19_999]] / squares[[99, 999, 9999]]) / [100, 1000, 10_000]
-    assert truncations.truncation("artbp:10:3").moment_rate() == 0
+    member = truncations.truncation("artbp:10:3")
+    assert [member.unbounded(rate) for rate in (-1e-6, 0.0, 0.1)] == [False, True, True]
+    assert squares[-1] > 1e5
     assert (np.diff(growth) < 0).all()
     assert growth[-1] < 1e-3
 
 
-@pytest.mark.parametrize("spec", ["random-unweighted:1", "variable:6:2:1"])
-def test_weights_that_are_zero_beyond_some_lag_have_no_moments_there(spec):
-    member = truncations.truncation(spec)
-    assert member.moment_rate() == -np.inf
+def test_no_chunk_of_variable_lengths_goes_on_for_ever():
+    member = truncations.truncation("variable:6:2:1")
+    assert not member.unbounded(1.0)
     assert (member.schedule(np.full((1, 60), LAST)).reach(23)[:, 0] == 0).all()  # 6 + 8.3 * 2 < 23
 
 

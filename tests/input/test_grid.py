@@ -187,8 +187,8 @@ def test_what_adds_nothing_does_not_count_for_the_id():
 def test_clips_are_measured_on_minibatches():
     sweep = resolve("test", {"clip": ["off", "norm:1", "value:5.0"]})
     assert [run["clip"] for run in sweep.runs] == ["off", "norm:1", "value:5"]
-    assert {run["minibatches"] for run in sweep.runs} == {64}
-    assert sweep.notes == ("minibatches = 64: clip is measured on so many",)
+    assert {run["minibatches"] for run in sweep.runs} == {100}
+    assert sweep.notes == ("minibatches = 100: clip is measured on so many",)
     assert resolve("test", {"clip": "norm:1", "minibatches": 7}).notes == ()
     with pytest.raises(InputError, match="minibatches: 0, but clip is measured on minibatches; allowed: at least 2"):
         resolve("test", {"clip": "norm:1", "minibatches": 0})

@@ -23,7 +23,7 @@ def costed(tmp_path_factory):
         "truncation": ["full", "fixed:2", "fixed:3", "fixed:6", "random:4", "random-unweighted:4", "variable:6:1:0.9"],
         "clip": ["off", "norm:0.1", "norm:1", "norm:10", "value:0.1", "value:1", "value:10"],
         "draws": 9,
-        "minibatches": 5,
+        "minibatches": 20,
         "seeds": 3,
     }
     return gs.sweep("spectral-radius", out=tmp_path_factory.mktemp("costed") / "out", overrides=overrides, jobs=1)

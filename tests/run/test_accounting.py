@@ -59,7 +59,7 @@ def test_sizes_are_geometric_means_over_seeds_with_their_interval(table, decayin
 
 def test_the_mean_square_error_is_squared_bias_and_variance(table, decaying):
     runs = decaying.select(truncation="random-unweighted:5", spectral_radius=0.5).runs
-    logs = np.log10(runs["bias"] ** 2 + runs["coin_sd"] ** 2)
+    logs = np.log10(runs["bias"] ** 2 + runs["coin_sd"] ** 2)  # its mean over coins is known
     np.testing.assert_allclose(row(table, "random-unweighted:5")["mse"], 10 ** logs.mean(), rtol=1e-9)
 
 
@@ -85,9 +85,10 @@ def test_shares_are_means_over_seeds(table, decaying):
         ("artbp:5:4", 0.9, "finite"),
         ("artbp:5:4", 1.1, "infinite"),
         ("one-coin:5", 0.9, "finite"),
+        ("one-coin:5", 1.1, "finite"),
         ("variable:6:1:0.9", 1.1, "finite"),
         ("random-unweighted:5", 0.9, "finite"),
-        ("random-unweighted:5", 1.1, "finite"),  # 1.21 * .8 < 1
+        ("random-unweighted:5", 1.1, "finite"),
     ],
 )
 def test_variance_is_infinite_exactly_where_the_square_of_the_decay_is_pi_or_more(table, truncation, radius, variance):
@@ -95,18 +96,47 @@ def test_variance_is_infinite_exactly_where_the_square_of_the_decay_is_pi_or_mor
     assert found["variance"] == variance
     assert np.isnan(found["coin_sd"]) == np.isnan(found["mse"]) == (variance == "infinite")
     assert np.isfinite(found["error_p90"])  # quantiles there are
+    assert np.isfinite(found["top_share"])
 
 
-def test_rates_that_disagree_leave_it_undecided(decaying):
-    runs = decaying.runs.copy()
-    runs["rate"] = runs["rate"] + 0.3 * (runs["seed"] - 1.5)
-    found = gs.ledger(type(decaying)(decaying._store, runs))
-    assert row(found, "random:5", 0.9)["variance"] == "undecided"
+def changed(results, **columns):
+    """The ledger of the results with other columns of their runs."""
+    runs = results.runs.copy()
+    for name, change in columns.items():
+        runs[name] = change(runs)
+    return gs.ledger(type(results)(results._store, runs))
+
+
+def test_seeds_of_which_some_have_no_bound_are_not_averaged(decaying):
+    found = changed(decaying, rate=lambda runs: runs["rate"] + 0.3 * (runs["seed"] - 1.5))
+    assert row(found, "random:5", 0.9)["variance"] == "mixed"
+    assert np.isnan(row(found, "random:5", 0.9)["mse"])
     assert row(found, "fixed:3", 0.9)["variance"] == "none"
 
 
-def test_updates_until_the_unbiased_is_nearer_solve_its_equation(table, decaying):
-    found = row(table, "fixed:3", 0.85)
+def test_a_draw_that_holds_a_fifth_of_the_variance_is_not_averaged(decaying):
+    found = changed(decaying, top_share=lambda runs: np.where(runs["spectral_radius"] == 0.5, 0.3, 0.1))
+    assert row(found, "random:5", 0.5)["variance"] == "heavy"
+    assert np.isnan(row(found, "random:5", 0.5)["coin_sd"])
+    assert row(found, "random:5", 0.5)["top_share"] == pytest.approx(0.3)
+    assert row(found, "random:5", 0.85)["variance"] == "finite"
+
+
+def test_chance_of_a_batch_accounts_for_the_bias_that_larger_batches_do_not_have(tmp_path):
+    """The square of the bias with 8 examples is, on average, that with 2,048 and what groups of the 8 say is chance."""
+    one = {"activation": "tanh", "ensemble": "gaussian", "hidden_size": 8, "spectral_radius": 1.0, "draws": 2}
+    one |= {"truncation": ["full", "fixed:4"], "input_scale": 0.5, "seeds": 60}
+    few, many = (sweep(tmp_path / str(examples), batch_size=examples, **one) for examples in (8, 2048))
+    few, many = (results.select(truncation="fixed:4").runs.set_index("seed") for results in (few, many))
+    explained = few["bias_batch_sd"] ** 2 + many["bias"] ** 2
+    ratio = np.exp(np.log(few["bias"] ** 2 / explained).mean())
+    assert 0.7 < ratio < 1.4
+    assert np.median(few["bias"]) > 2 * np.median(many["bias"])
+
+
+def test_updates_until_the_unbiased_is_nearer_solve_its_equation(decaying):
+    """With no chance of the batch in the bias: N is the least at which V/N <= bias^2 + V'/N."""
+    found = row(changed(decaying, bias_batch_sd=lambda runs: 0.0), "fixed:3", 0.85)
     assert found["beaten_by"] in ("random:5", "artbp:5:4")  # one-coin keeps all states, as full BPTT does
     biased, unbiased = (
         decaying.select(truncation=spec, spectral_radius=0.85).runs.set_index("seed")
@@ -114,15 +144,20 @@ def test_updates_until_the_unbiased_is_nearer_solve_its_equation(table, decaying
     )
     needed = []
     for seed in biased.index:
-        errors = []
-        for updates in range(1, 10_000):
-            mine = unbiased["coin_sd"][seed] ** 2 + unbiased["batch_sd"][seed] ** 2
-            other = biased["batch_sd"][seed] ** 2
-            errors.append(mine / updates <= biased["bias"][seed] ** 2 + other / updates)
-            if errors[-1]:
-                needed.append(updates)
-                break
+        mine = unbiased["coin_sd"][seed] ** 2 + unbiased["batch_sd"][seed] ** 2
+        other = biased["batch_sd"][seed] ** 2
+        nearer = (
+            updates for updates in range(1, 10_000) if mine / updates <= biased["bias"][seed] ** 2 + other / updates
+        )
+        needed.append(next(nearer))
     np.testing.assert_allclose(found["beaten_after"], 10 ** np.log10(needed).mean(), rtol=1e-9)
+
+
+def test_a_bias_that_is_not_told_from_chance_is_beaten_by_nothing(decaying):
+    found = row(changed(decaying, bias_batch_sd=lambda runs: runs["bias"]), "fixed:3", 0.85)
+    assert pd.isna(found["beaten_by"])
+    assert found["population_bias"] == 0
+    assert found["bias"] > 0
 
 
 def test_what_has_no_bias_is_not_beaten(table):
@@ -156,9 +191,23 @@ def test_the_report_writes_the_ledger_and_says_where_variance_is_infinite(decayi
     page = gs.report(decaying, formats=()).read_text(encoding="utf-8")
     written = pd.read_parquet(decaying.folder / NAME)
     assert list(written["truncation"]) == list(gs.ledger(decaying)["truncation"])
-    assert "The variance of random:5 has no bound, by spectral radius: at 0.9, 1.1" in page
+    assert "The variance of random:5 has no bound, by spectral radius: at 0.9, 1.1; no average is given" in page
     assert any("is nearest to full BPTT" in finding.text for finding in findings(decaying))
     assert gs.verify(decaying.folder).ok
+
+
+def test_a_selection_without_full_has_a_ledger_too(decaying):
+    found = gs.ledger(decaying.select(truncation="random:5"), timed=True)
+    assert set(found["truncation"]) == {"random:5"}
+    assert found["seconds_over_full"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "odd", [{"spectral_radius": 1.0}, {"seq_len": 1}, {"seeds": 1}, {"draws": 2}, {"loss_steps": "last"}]
+)
+def test_odd_sweeps_have_a_ledger_figures_and_a_report(tmp_path, odd):
+    page = gs.report(sweep(tmp_path, **({"spectral_radius": [0.9, 1.1], "seeds": 2} | odd)), formats=())
+    assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
 def test_a_sweep_without_draws_has_no_ledger(small):
@@ -171,6 +220,7 @@ def test_one_seed_has_no_interval():
     assert np.isnan(mean_of(np.array([2.0])).low)
     assert np.isnan(geometric_mean_of(np.array([2.0])).high)
     assert np.isnan(mean_of(np.array([np.nan])).value)
+    assert np.isnan(geometric_mean_of(np.array([0.0])).low)
 
 
 def test_zeros_have_a_median_and_a_range():

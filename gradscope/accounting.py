@@ -27,9 +27,10 @@ NAME = "ledger.parquet"
 SETTING = ["panel", "seq_len", "loss_steps", "spectral_radius"]  # rows of one setting can be compared
 ROW = [*SETTING, "truncation", "parameter"]
 BIAS, COINS, ERROR = "bias", "coin_sd", "mse"
-SIZES = (BIAS, "bias_noise", "population_bias", COINS, "batch_sd", ERROR, *ERRORS)  # averaged as logarithms
+SIZES = (BIAS, "bias_noise", COINS, "batch_sd", ERROR, *ERRORS)  # averaged as logarithms
 SHARES = ("bias_cosine", *COSINES, "wrong_sign_share", "top_share")
 SQUARES = (COINS, ERROR)  # averages of squares, which mean nothing where one draw in thousands decides on them
+FEWER = 0.9  # of the steps: what a truncation keeps that keeps fewer states than full BPTT
 TOP = 0.2  # of the coins' variance in one draw: the tail is heavy
 
 
@@ -77,15 +78,15 @@ def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
           `error_p90`, `cosine_p05` ... `cosine_p95`, `wrong_sign_share`, `top_share` (of all this see
           `gradscope.estimators.measures`), each with `_low` and `_high`, the ends of its 95 % interval over `seeds`:
           geometric means of sizes, means of shares and cosines; where some sizes are exactly zero, median and range;
-        * `population_bias`: that of the expected gradient of all data, without what chance of the draws and of the
-          batch adds to `bias`; zero where it is not told from chance;
+        * `population_bias`: root of the mean over seeds of the square of the bias of all data's gradient, which is that
+          of `bias` without what chance of the draws and of the batch adds to it; zero if nothing is left;
         * `variance`: of the coins, "none" (there are none), "finite", "infinite" (in every seed without bound as
           sequences get longer), "mixed" (in some seeds), or "heavy" (in the median seed one draw holds a fifth of it):
           in the last three, averages of squares mean nothing and are left out, quantiles are there;
-        * `beaten_by`, `beaten_after`: the unbiased truncation, of those that keep fewer states than full BPTT, that
-          needs fewest updates until the mean of so many of its gradients, each of a new batch, is nearer to the full
-          gradient of all data than the mean of as many of this one's; and how many updates, with `_low`, `_high`.
-          Missing where the population bias is not told from chance in every seed;
+        * `beaten_by`, `beaten_after`: the unbiased truncation, of those that keep fewer states than full BPTT, of which
+          the mean of fewest draws is nearer to the full gradient than the mean of as many of this one's, all on one
+          batch; and how many draws, with `_low`, `_high`. `beaten_on_all_data`: how many updates it takes if each has a
+          new batch, and the full gradient is that of all data; missing if the population bias may be zero;
         * `state_steps`, `unroll`, `learning_rate_factor`: what a gradient takes, in steps of backward passes and in
           states kept; `seconds` and `seconds_over_full`, if timed.
 
@@ -123,7 +124,7 @@ def _ledger(results: Results) -> pd.DataFrame:
         for parameter in parameters
         for one in _beaten(own, parameter)
     ]
-    names = [*ROW, "beaten_by", "beaten_after", "beaten_after_low", "beaten_after_high"]
+    names = [*ROW, "beaten_by", "beaten_after", "beaten_after_low", "beaten_after_high", "beaten_on_all_data"]
     return table.merge(pd.DataFrame(beaten, columns=names), how="left", on=ROW)
 
 
@@ -174,21 +175,18 @@ def _parameters(runs: pd.DataFrame) -> list[str]:
 
 def _of(runs: pd.DataFrame, measure: str, parameter: str) -> NDArray[np.float64]:
     """A measure of a parameter, by seed."""
-    if measure == "population_bias":
-        return np.sqrt(_squared_bias(runs, parameter))
     if measure == ERROR:
         return np.square(_of(runs, "error_rms", parameter))
     return runs[measure if parameter == "all" else f"{measure}_{parameter}"].to_numpy(np.float64)
 
 
-def _squared_bias(runs: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
-    """The square of the bias of the gradient of all data; zero where it is not told from chance.
+def _population_bias(runs: pd.DataFrame, parameter: str) -> Interval:
+    """The square of the bias of the gradient of all data, mean over seeds.
 
-    Chance adds the squares of `bias_noise` and `bias_batch_sd` on average; what is not twice that much is not told.
+    To that of a batch chance adds the squares of `bias_noise` and `bias_batch_sd`, on average.
     """
-    found = np.square(_of(runs, BIAS, parameter))
     chance = sum(np.square(np.nan_to_num(_of(runs, name, parameter))) for name in ("bias_noise", "bias_batch_sd"))
-    return np.where(found > 2.0 * chance, found - chance, 0.0)
+    return mean_of(np.square(_of(runs, BIAS, parameter)) - chance)
 
 
 def _row(runs: pd.DataFrame, parameter: str) -> dict[str, object]:
@@ -201,6 +199,8 @@ def _row(runs: pd.DataFrame, parameter: str) -> dict[str, object]:
             sample = np.full(len(sample), np.nan)
         interval = geometric_mean_of(sample) if measure in SIZES else _within(mean_of(sample), measure)
         found |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), interval, strict=True))
+    population = (float(np.sqrt(max(square, 0.0))) for square in _population_bias(runs, parameter))
+    found |= dict(zip(("population_bias", "population_bias_low", "population_bias_high"), population, strict=True))
     return found | {name: runs[name].mean() for name in ("state_steps", "unroll", "learning_rate_factor")}
 
 
@@ -227,32 +227,48 @@ def _beaten(runs: pd.DataFrame, parameter: str) -> list[dict[str, object]]:
     rivals = {spec: own for spec, own in by_truncation.items() if _is_rival(own, parameter)}
     found: list[dict[str, object]] = []
     for spec, own in by_truncation.items():
-        if not (_squared_bias(own, parameter) > 0).all():
-            continue
         needed = {other: geometric_mean_of(_updates(own, rival, parameter)) for other, rival in rivals.items()}
-        needed = {other: interval for other, interval in needed.items() if not np.isnan(interval.value)}
+        needed = {other: interval for other, interval in needed.items() if np.isfinite(interval.value)}
         if needed:
             best = min(needed, key=lambda other: needed[other].value)
             names = ("beaten_after", "beaten_after_low", "beaten_after_high")
-            found.append({"truncation": spec, "beaten_by": best, **dict(zip(names, needed[best], strict=True))})
+            of = {"truncation": spec, "beaten_by": best, **dict(zip(names, needed[best], strict=True))}
+            found.append(of | {"beaten_on_all_data": _updates_on_all_data(own, rivals[best], parameter)})
     return found
 
 
 def _is_rival(runs: pd.DataFrame, parameter: str) -> bool:
     """Whether a truncation throws coins, is unbiased, of finite variance, and keeps fewer states than full BPTT."""
     exact = (_of(runs, BIAS, parameter) == 0).all() and (_of(runs, "bias_noise", parameter) == 0).all()
-    fewer = runs["unroll"].mean() < 0.9 * runs["seq_len"].max()
+    fewer = runs["unroll"].mean() < FEWER * runs["seq_len"].max()
     return bool(exact and fewer and _variance(runs, parameter) == "finite")
 
 
 def _updates(biased: pd.DataFrame, unbiased: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
-    """How many updates' mean of an unbiased gradient is as near to the truth as that of a biased one, by seed, >= 1.
+    """How many draws of an unbiased gradient have a mean as near to the full one as that of as many of a biased one's.
 
-    Of N updates the mean square error is V/N, against bias^2 + V'/N; V with the minibatch's variance.
+    By seed, at least 1, all on one batch: of N draws the mean square error is V/N, against bias^2 + V'/N. nan where a
+    bias is not told from what it is by chance of the draws.
     """
     seeds = biased.index.intersection(unbiased.index)
-    variances = []
-    for own in (unbiased.loc[seeds], biased.loc[seeds]):
-        batch = np.nan_to_num(_of(own, "batch_sd", parameter))
-        variances.append(np.square(_of(own, COINS, parameter)) + np.square(batch))
-    return np.maximum(np.ceil((variances[0] - variances[1]) / _squared_bias(biased.loc[seeds], parameter)), 1.0)
+    bias, noise = (_of(biased.loc[seeds], name, parameter) for name in (BIAS, "bias_noise"))
+    excess = np.subtract(*(np.square(_of(own.loc[seeds], COINS, parameter)) for own in (unbiased, biased)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        needed = np.maximum(np.ceil(excess / (bias**2 - noise**2)), 1.0)
+    return np.where(bias > 2.0 * noise, needed, np.nan)
+
+
+def _updates_on_all_data(biased: pd.DataFrame, unbiased: pd.DataFrame, parameter: str) -> float:
+    """The same of updates that each have a new batch, against the full gradient of all data; mean over seeds.
+
+    nan where the interval of the population bias does not exclude zero.
+    """
+    seeds = biased.index.intersection(unbiased.index)
+    variances = [
+        np.square(_of(own.loc[seeds], COINS, parameter)) + np.square(_of(own.loc[seeds], "batch_sd", parameter))
+        for own in (unbiased, biased)
+    ]
+    square = _population_bias(biased.loc[seeds], parameter)
+    if not square.low > 0:
+        return np.nan
+    return float(max(np.ceil((variances[0] - variances[1]).mean() / square.value), 1.0))

@@ -29,8 +29,7 @@ LEDGER = (
     "inf: without bound as sequences get longer (inf?: in some seeds); heavy: one draw holds a fifth of it.",
     "cosine: median over draws; wrong: draws that point against the full gradient.",
     "states: kept for a backward pass; time: of a gradient, full BPTT's is 1.",
-    "beaten by: the unbiased truncation whose mean over so many updates, each of a new batch, is nearer to the",
-    "full gradient of all data; blank where the bias over all data is not told from this batch's chance.",
+    "beaten by: the unbiased truncation of which the mean of so many draws, on the same batch, is nearer.",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradscope import analysis
-from gradscope.accounting import has_draws, ledger
+from gradscope.accounting import FEWER, has_draws, ledger
 from gradscope.clipping import QUANTILES, WIDEST, steps_for
 from gradscope.drawing import told_apart
 from gradscope.influence import CONVENTIONS, SUM, sign_threshold
@@ -185,8 +185,7 @@ def _ledger(results: Results) -> Iterator[Finding]:
 
 def _nearest(rows: pd.DataFrame) -> str:
     """Which truncation of those that keep fewer states than full BPTT comes nearest to it, and what comes nearer."""
-    full = rows.loc[rows["truncation"] == "full", "unroll"].iloc[0]
-    rows = rows[(rows["unroll"] < full) & rows["mse"].notna()]
+    rows = rows[(rows["unroll"] < FEWER * rows["seq_len"]) & rows["mse"].notna()]
     if rows.empty:
         return ""
     best = next(rows.nsmallest(1, "mse").itertuples())
@@ -198,7 +197,9 @@ def _nearest(rows: pd.DataFrame) -> str:
     )
     if isinstance(best.beaten_by, str):
         updates, other = np.ceil(best.beaten_after), best.beaten_by
-        text += f"; over all data the mean of {updates:.3g} or more updates with {other}, without bias, is nearer"
+        text += f"; on the same batch, the mean of {updates:.3g} or more draws of {other}, without bias, is nearer"
+        if best.beaten_on_all_data > 0:
+            text += f"; on all data, that of {best.beaten_on_all_data:.3g} updates with a new batch each"
     return text
 
 

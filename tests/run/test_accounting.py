@@ -134,29 +134,37 @@ def test_chance_of_a_batch_accounts_for_the_bias_that_larger_batches_do_not_have
     assert np.median(few["bias"]) > 2 * np.median(many["bias"])
 
 
-def test_updates_until_the_unbiased_is_nearer_solve_its_equation(decaying):
-    """With no chance of the batch in the bias: N is the least at which V/N <= bias^2 + V'/N."""
-    found = row(changed(decaying, bias_batch_sd=lambda runs: 0.0), "fixed:3", 0.85)
+def pair(results, parameter="all"):
+    """Runs of fixed:3, and of what beats it, at radius .85, by seed; and the ledger's row."""
+    found = row(gs.ledger(results), "fixed:3", 0.85)
     assert found["beaten_by"] in ("random:5", "artbp:5:4")  # one-coin keeps all states, as full BPTT does
-    biased, unbiased = (
-        decaying.select(truncation=spec, spectral_radius=0.85).runs.set_index("seed")
-        for spec in ("fixed:3", found["beaten_by"])
-    )
+    specs = ("fixed:3", found["beaten_by"])
+    return found, *(results.select(truncation=spec, spectral_radius=0.85).runs.set_index("seed") for spec in specs)
+
+
+def test_draws_until_the_unbiased_is_nearer_solve_its_equation(decaying):
+    """N is the least at which V/N <= bias^2, all on one batch."""
+    found, biased, unbiased = pair(decaying)
     needed = []
     for seed in biased.index:
-        mine = unbiased["coin_sd"][seed] ** 2 + unbiased["batch_sd"][seed] ** 2
-        other = biased["batch_sd"][seed] ** 2
-        nearer = (
-            updates for updates in range(1, 10_000) if mine / updates <= biased["bias"][seed] ** 2 + other / updates
-        )
-        needed.append(next(nearer))
+        bias, deviation = biased["bias"][seed], unbiased["coin_sd"][seed]
+        needed.append(next(draws for draws in range(1, 10_000) if deviation**2 / draws <= bias**2))
     np.testing.assert_allclose(found["beaten_after"], 10 ** np.log10(needed).mean(), rtol=1e-9)
 
 
-def test_a_bias_that_is_not_told_from_chance_is_beaten_by_nothing(decaying):
+def test_updates_on_all_data_count_the_batch_and_what_its_chance_adds_to_the_bias(decaying):
+    quiet = type(decaying)(decaying._store, decaying.runs.assign(bias_batch_sd=decaying.runs["bias"] / 10))
+    found, biased, unbiased = pair(quiet)
+    square = (biased["bias"] ** 2 * 0.99).mean()
+    excess = (unbiased["coin_sd"] ** 2 + unbiased["batch_sd"] ** 2 - biased["batch_sd"] ** 2).mean()
+    assert found["beaten_on_all_data"] == max(1, np.ceil(excess / square))
+    np.testing.assert_allclose(found["population_bias"], np.sqrt(square), rtol=1e-9)
+
+
+def test_a_bias_that_may_be_chance_is_not_said_to_be_one_of_all_data(decaying):
     found = row(changed(decaying, bias_batch_sd=lambda runs: runs["bias"]), "fixed:3", 0.85)
-    assert pd.isna(found["beaten_by"])
-    assert found["population_bias"] == 0
+    assert found["population_bias"] == pytest.approx(0, abs=1e-8)
+    assert np.isnan(found["beaten_on_all_data"])
     assert found["bias"] > 0
 
 

@@ -114,7 +114,7 @@ def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], draws
     recorded = 80 * sum(setting.seq_len for setting in settings)
     work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
     if draws:
-        work = max(work, states + bytes_of_draws(B, draws, T, P, D))
+        work = max(work, (states + bytes_of_draws(B, draws, T, P, D)) / 2)  # of one network at a time, not of two parts
     return Memory(states + data + seen + sums + recorded, states, int(work))
 
 

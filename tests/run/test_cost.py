@@ -66,6 +66,17 @@ def test_more_takes_longer(n, B, T, truncation):
     assert seconds(replace(one, networks=(*one.networks, one.networks[0]._replace(seed=1)))) > seconds(one)
 
 
+@given(st.integers(2, 400), st.integers(2, 200), st.integers(1, 30))
+def test_more_draws_minibatches_and_clips_take_longer(draws, minibatches, T):
+    values = {"seq_len": T, "truncation": ["full", "random:4"], "loss_steps": "all", **SIZES}
+    plain, drawn = (seconds(block(**values, draws=number)) for number in (0, draws))
+    assert plain < drawn < seconds(block(**values, draws=draws + 1))
+    clips = {"minibatches": minibatches, "clip": ["off", "norm:1"]}
+    few, many = (seconds(block(**values | clips | more)) for more in ({}, {"clip": ["off", "norm:1", "value:1"]}))
+    assert plain < few < many
+    assert few < seconds(block(**values | clips | {"minibatches": minibatches + 1}))
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock on which measuring a run takes three times what `cost` says, and everything else nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from gradscope import analysis
 from gradscope.errors import InputError, unknown
 from gradscope.estimators import COSINES, ERRORS
 from gradscope.files import write_whole
-from gradscope.results import Results
+from gradscope.results import Results, load
 from gradscope.schedule import Tossing
 from gradscope.timing import timing
 from gradscope.truncations import truncation
@@ -30,6 +31,7 @@ BIAS, COINS, ERROR = "bias", "coin_sd", "mse"
 SIZES = (BIAS, "bias_noise", COINS, "batch_sd", ERROR, *ERRORS)  # averaged as logarithms
 SHARES = ("bias_cosine", *COSINES, "wrong_sign_share", "top_share")
 SQUARES = (COINS, ERROR)  # averages of squares, which mean nothing where one draw in thousands decides on them
+TINY = 1e-3  # draws: one is enough
 FEWER = 0.9  # of the steps: what a truncation keeps that keeps fewer states than full BPTT
 TOP = 0.2  # of the coins' variance in one draw: the tail is heavy
 
@@ -61,12 +63,12 @@ def geometric_mean_of(sample: NDArray[np.float64]) -> Interval:
         return Interval(*(float(10.0**number) for number in mean_of(np.log10(values))))
 
 
-def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
+def ledger(results: Results | str | Path, *, timed: bool = False) -> pd.DataFrame:
     """The ledger of a sweep that was run with `draws`.
 
     Parameters
     ----------
-    results : from `gs.sweep` or `gs.load`.
+    results : from `gs.sweep` or `gs.load`, or a sweep's folder.
     timed : also measure the time of a gradient with each truncation, now and on this machine.
 
     Returns
@@ -98,6 +100,7 @@ def ledger(results: Results, *, timed: bool = False) -> pd.DataFrame:
     --------
     `gs.ledger(gs.load("reports/random-vs-fixed"))`
     """
+    results = load(results) if isinstance(results, str | Path) else results
     table = _ledger(results)
     if timed:
         seconds = timing(_runs(results), [*results.parameters, "input_size", "output_size"])
@@ -157,13 +160,15 @@ def excerpt(table: pd.DataFrame, radii: Sequence[float] = (), parameter: str = "
 
 def has_draws(results: Results) -> bool:
     """Whether the results have what a ledger is made from."""
-    return "coin_sd" in results.runs
+    return {"coin_sd", "error_rms", "bias_batch_sd"} <= set(results.runs.columns)
 
 
 def _runs(results: Results) -> pd.DataFrame:
     if not has_draws(results):
         hint = "set draws = 200 in the experiment, or --set draws=200"
-        raise InputError("the sweep was run without draws of coins", where=str(results.folder), hint=hint)
+        raise InputError(
+            "the sweep was run without draws of coins, or by an earlier gradscope", where=str(results.folder), hint=hint
+        )
     runs = analysis.networks(results)
     runs = runs[(runs["status"] == "ok") & runs["coin_sd"].notna()]
     return runs.astype({"truncation": str, "loss_steps": str})
@@ -228,13 +233,18 @@ def _beaten(runs: pd.DataFrame, parameter: str) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for spec, own in by_truncation.items():
         needed = {other: geometric_mean_of(_updates(own, rival, parameter)) for other, rival in rivals.items()}
-        needed = {other: interval for other, interval in needed.items() if np.isfinite(interval.value)}
+        needed = {other: _whole(interval) for other, interval in needed.items() if np.isfinite(interval.value)}
         if needed:
             best = min(needed, key=lambda other: needed[other].value)
             names = ("beaten_after", "beaten_after_low", "beaten_after_high")
             of = {"truncation": spec, "beaten_by": best, **dict(zip(names, needed[best], strict=True))}
             found.append(of | {"beaten_on_all_data": _updates_on_all_data(own, rivals[best], parameter)})
     return found
+
+
+def _whole(interval: Interval) -> Interval:
+    """Numbers of draws: whole, and at least one."""
+    return Interval(*(float(max(np.ceil(number), 1.0)) if np.isfinite(number) else number for number in interval))
 
 
 def _is_rival(runs: pd.DataFrame, parameter: str) -> bool:
@@ -247,14 +257,14 @@ def _is_rival(runs: pd.DataFrame, parameter: str) -> bool:
 def _updates(biased: pd.DataFrame, unbiased: pd.DataFrame, parameter: str) -> NDArray[np.float64]:
     """How many draws of an unbiased gradient have a mean as near to the full one as that of as many of a biased one's.
 
-    By seed, at least 1, all on one batch: of N draws the mean square error is V/N, against bias^2 + V'/N. nan where a
-    bias is not told from what it is by chance of the draws.
+    By seed, and no whole numbers, all on one batch: of N draws the mean square error is V/N, against bias^2 + V'/N. nan
+    where a bias is not told from what it is by chance of the draws.
     """
     seeds = biased.index.intersection(unbiased.index)
     bias, noise = (_of(biased.loc[seeds], name, parameter) for name in (BIAS, "bias_noise"))
     excess = np.subtract(*(np.square(_of(own.loc[seeds], COINS, parameter)) for own in (unbiased, biased)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        needed = np.maximum(np.ceil(excess / (bias**2 - noise**2)), 1.0)
+        needed = np.maximum(excess / (bias**2 - noise**2), TINY)
     return np.where(bias > 2.0 * noise, needed, np.nan)
 
 

@@ -41,6 +41,7 @@ WINDOWS = ("fixed", "chunked", "buffered")  # strategies that are measured
 ROUND = (1, 1.5, 2, 3, 5, 7)  # of each decade of taus
 NONE = "-"  # in the table, for no number
 SHARES = (50, 90, 99)  # per cent of the gradient that a horizon holds
+REASONS = 6  # that are printed
 SEEDS = 5  # at least, in a sweep of our own
 BEYOND = 0.1  # of the tolerance: what the lags beyond the sequence may hold
 FAR = 2.0  # times the tolerance: above it, a seed contradicts an interval that ends below the tolerance
@@ -129,8 +130,18 @@ class Advice:
         if any(cell.endswith("*") for cell in cells):
             lines.append(f"* reaches over half of the {self.seq_len} steps: holds at this length only.")
         if NONE in cells:
-            lines.append(f"{NONE} no number that these runs support; --json gives the reasons.")
-        return [*lines, *self.notes]
+            lines.append(f"{NONE} no number that these runs support; --json gives all reasons.")
+        return [*lines, *self._without_tau(), *self.notes]
+
+    def _without_tau(self) -> list[str]:
+        """Why there is no tau where gradients decay, for some of the verdicts."""
+        found = [
+            f"{', '.join(filter(None, [verdict.panel, f'{verdict.spectral_radius:g}']))}: {reason}"
+            for verdict in self.verdicts
+            if verdict.outcome in ("decaying", "slowly decaying") and None in verdict.taus.values()
+            for reason in verdict.reasons
+        ]
+        return found[:REASONS] + [f"{len(found) - REASONS} more reasons in --json"] * (len(found) > REASONS)
 
     def __str__(self) -> str:
         return "\n".join([self.title, "", self.table.to_string(), "", *self.lines])

@@ -142,7 +142,7 @@ def advise(
     jobs: int | None,
     quiet: bool,
 ) -> None:
-    """Say which tau keeps the bias of truncated BPTT below a tolerance, or why none does.
+    """Say which tau keeps the bias of truncated BPTT small, or why none does.
 
     An experiment's longest sequences are measured with a range of taus (running it again resumes); of a sweep's folder,
     the runs that are there are read.
@@ -172,7 +172,8 @@ def advise(
 def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool) -> None:
     """Print what each truncation costs and is worth, of a sweep that was run with draws of coins.
 
-    Bias, standard deviation, direction, states kept and time, relative to full BPTT on the same weights and inputs.
+    Bias, standard deviation, direction, states kept and time (measured now), relative to full BPTT on the same weights
+    and inputs.
 
     \b
     gradscope sweep random-vs-fixed
@@ -182,9 +183,13 @@ def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool
     from gradscope.accounting import ledger as find_ledger
     from gradscope.results import load
 
-    table = find_ledger(load(folder), timed=True)
+    results = load(folder)
+    table = find_ledger(results, timed=True)
+    if not results.manifest["finished"]:
+        what = f"{len(results.runs):,} of its {results.manifest['runs']:,} runs"
+        click.echo(f"the sweep is not finished: this is from {what}", err=True)
     if as_json:
-        click.echo(table.to_json(orient="records", double_precision=12))
+        click.echo(table.to_json(orient="records", double_precision=15))
     else:
         terminal.show_ledger(excerpt(table, radii, parameter))
 

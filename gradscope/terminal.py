@@ -28,7 +28,7 @@ LEDGER = (
     "bias, sd (over coins): relative to full BPTT's gradient of the same batch, geometric means over seeds;",
     "inf: without bound as sequences get longer (inf?: in some seeds); heavy: one draw holds a fifth of it.",
     "cosine: median over draws; wrong: draws that point against the full gradient.",
-    "states: kept for a backward pass; time: of a gradient, full BPTT's is 1.",
+    "states: steps of the longest backward pass, mean over draws; time: of a gradient, now, full BPTT's is 1.",
     "beaten by: the unbiased truncation of which the mean of so many draws, on the same batch, is nearer.",
 )
 

@@ -2,7 +2,7 @@
 
 Truncations as estimators of full BPTT's gradient, recurrent-cell parameters together, losses at all steps of the
 longest sequences; geometric means over seeds, sizes relative to the full gradient. Top: bias against the standard
-deviation that the coins give; at the left edge what has no bias, at the lower edge what throws no coins. Bottom: root
+deviation that the coins give; at 0 stands also what is less than 0.001. Bottom: root
 mean square error of one gradient against the states that have to be kept; bars: 95 % interval over seeds; line: the
 Pareto front, on which less error takes more states. Open: the coins' variance is infinite or heavy-tailed, so that both
 are the median of the error over draws, which is on no front.
@@ -21,6 +21,7 @@ from gradscope.accounting import has_draws, ledger
 from gradscope.drawing import PANEL, CannotDrawError, looks_of, panel_of
 from gradscope.results import Results
 
+SAME = 1.02  # times as many states are as many
 LEAST = 1e-3  # of a bias or a deviation that is drawn as such
 
 
@@ -29,7 +30,7 @@ def table(results: Results) -> pd.DataFrame:
     if not has_draws(results) or (results.runs["loss_steps"] == "all").sum() == 0:
         raise CannotDrawError('needs runs with a gradient, draws = 200 (or another number) and loss_steps = "all"')
     found = ledger(results)
-    chosen = (found["parameter"] == "all") & (found["loss_steps"] == "all") & (found["truncation"] != "full")
+    chosen = (found["parameter"] == "all") & (found["loss_steps"] == "all")
     found = found[chosen & (found["seq_len"] == found["seq_len"].max())]
     found = found[found["spectral_radius"].isin(analysis.few(found["spectral_radius"]))]
     found = found.sort_values(["panel", "spectral_radius"], kind="stable")
@@ -43,7 +44,7 @@ def table(results: Results) -> pd.DataFrame:
     columns.insert(0, "panel", panel_of(found))
     columns = columns[columns["error"].notna()]
     if columns.empty:
-        raise CannotDrawError("needs runs with a gradient and a truncation other than full")
+        raise CannotDrawError("needs runs with a gradient that is not zero")
     front = pd.concat([_front(own) for _, own in columns.groupby("panel", sort=False)])
     return columns.assign(front=front).reset_index(drop=True)
 
@@ -53,9 +54,9 @@ def _front(points: pd.DataFrame) -> pd.Series:
     squares = points["coin_sd"].notna()
     points = points[squares]
     unroll, error = (points[name].to_numpy() for name in ("unroll", "error"))
-    better = (unroll[None] <= unroll[:, None]) & (error[None] <= error[:, None])
-    strictly = better & ((unroll[None] < unroll[:, None]) | (error[None] < error[:, None]))
-    return pd.Series(~strictly.any(axis=1), points.index).reindex(squares.index, fill_value=False)
+    no_more = (unroll[None] <= SAME * unroll[:, None]) & (error[None] < error[:, None])
+    fewer = (SAME * unroll[None] < unroll[:, None]) & (error[None] <= error[:, None])
+    return pd.Series(~(no_more | fewer).any(axis=1), points.index).reindex(squares.index, fill_value=False)
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -75,6 +76,8 @@ def draw(table: pd.DataFrame) -> Figure:
         bottom.plot(front["unroll"], front["error"], color="0.6", linewidth=0.8, zorder=0, gid="front")
         top.set(xscale="log", yscale="log", xlabel="bias", xlim=_limits(table["bias"]), ylim=_limits(table["error"]))
         bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)", ylim=_limits(table["error"]))
+        for axis in (top.xaxis, top.yaxis, bottom.yaxis):
+            axis.set_major_formatter(lambda size, _: "0" if size < 1.5 * LEAST else f"{size:g}")
     axes[0, 0].set_ylabel("standard deviation over coins")
     axes[1, 0].set_ylabel("root mean square error")
     shown = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))

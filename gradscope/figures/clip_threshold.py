@@ -4,7 +4,9 @@ Clipping at each threshold of the gradients of many minibatches, each a step of 
 top to bottom: the share of steps that are clipped; how much of a gradient's norm remains (median over steps); the angle
 between the gradient before and after (median; zero where the direction is kept); how far the mean clipped gradient is
 from the mean gradient, relative to it. Lines: median over seeds; bands: 10 % to 90 % of the seeds. Dotted: medians over
-seeds of the 50, 90 and 99 % quantiles of the norm before clipping.
+seeds of the 50, 90 and 99 % quantiles of the norm of all parameters before clipping. Thresholds were measured at the
+marks only; the loss is the sweep's first reduction over steps. The least, the greatest and the spectral radius nearest
+to 1.
 """
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import analysis
-from gradscope.drawing import COLOURS, DASHES, CannotDrawError, grid, panel_of
+from gradscope.drawing import COLOURS, DASHES, MARKERS, CannotDrawError, grid, panel_of
 from gradscope.results import Results
 
 MEASURES = {
@@ -59,7 +61,7 @@ def draw(table: pd.DataFrame) -> Figure:
             for place, kind in enumerate(kinds):
                 line = own[(own["measure"] == measure) & (own["kind"] == kind)]
                 look = {"color": COLOURS[place], "linestyle": DASHES[place]}
-                ax.plot(line["threshold"], line["median"], label=kind, **look)
+                ax.plot(line["threshold"], line["median"], label=kind, marker=MARKERS[place], markersize=3, **look)
                 ax.fill_between(
                     line["threshold"], line["low"], line["high"], color=look["color"], alpha=0.15, linewidth=0
                 )

@@ -3,7 +3,8 @@
 Cosine of truncated gradients with full BPTT's, recurrent-cell parameters together, losses at all steps of the longest
 sequences, over draws of coins: whiskers 5 % to 95 % of the draws, box 25 % to 75 %, line the median; each of these is
 the mean over seeds. A truncation that throws no coins has one cosine. Numbers: the share of draws that point the wrong
-way (a negative cosine), where there are any. The least, the greatest and the spectral radius nearest to 1.
+way (a negative cosine), where there are any; of a truncation without coins, the share of seeds. The least, the greatest
+and the spectral radius nearest to 1.
 """
 
 import pandas as pd

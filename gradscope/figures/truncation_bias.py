@@ -8,6 +8,7 @@ Lines: median over seeds, one for each spectral radius; bands: 10 % to 90 % of t
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from gradscope import analysis
 from gradscope.advice import strategy
@@ -41,9 +42,12 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, axes = grid(
         table["panel"].unique(), "TAU (steps)", r"$\log_{10}\,\|g - g_{\mathrm{full}}\|/\|g_{\mathrm{full}}\|$"
     )
+    lowest = table.loc[np.isfinite(table["median"]), "median"].min()
     for panel, (ax,) in axes.items():
         band_lines(ax, table[table["panel"] == panel], "tau", radii)
         ax.axhline(-1.0, color="grey", linewidth=0.6)
-        ax.set(xscale="log", ylim=(-6.0, max(0.3, table["median"].max() + 0.1)))
+        ax.set(xscale="log", ylim=(max(-6.0, lowest - 0.3), max(0.3, table["median"].max() + 0.1)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     radius_bar(figure, radii)
     return figure

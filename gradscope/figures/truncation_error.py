@@ -2,7 +2,8 @@
 
 Distance of the truncated gradient from that of full BPTT on the same run, over all recurrent-cell parameters together,
 for losses at all steps of the longest sequences: relative error (top) and cosine (bottom). Lines: median over seeds;
-bands: 10 % to 90 % of the seeds. The axis of errors ends at 1e-6. Of more than 14 truncations, three of each kind.
+bands: 10 % to 90 % of the seeds. Of a truncation that throws coins, the seed's own draw. The axis of errors ends at
+1e-6. Of more than 14 truncations, three of each kind.
 """
 
 import pandas as pd

@@ -48,6 +48,7 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
         grid={key: in_words(values) for key, values in results.manifest["grid"].items() if values != [None]},
         findings=findings(results),
         figures=[_embedded(figure) for figure in drawn if figure.files],
+        drawn={figure.name for figure in drawn if figure.files},
         not_drawn=[figure for figure in drawn if not figure.files],
         ledger=[] if priced is None else _shown(priced),
         runs=len(results.runs),

@@ -179,7 +179,9 @@ def _ledger(results: Results) -> Iterator[Finding]:
                 f"{row.wrong_sign_share:.1%} of {row.truncation} at {row.spectral_radius:g}"
                 for row in wrong.itertuples()
             )
-            text = f"most draws against the full gradient's direction, by spectral radius: {', '.join(shares)}."
+            text = (
+                f"most draws of coins against the full gradient's direction, by spectral radius: {', '.join(shares)}."
+            )
             yield Finding(_about(str(panel), text), "cosine-distribution")
 
 
@@ -257,7 +259,10 @@ def _descents(results: Results) -> Iterator[Finding]:
         )
     ]
     if parts:
-        text = f"The sum of influences is {SUM:g}; over coins (mean ± standard deviation): {'; '.join(parts)}."
+        text = (
+            f"The sum of influences is {SUM:g}; over coins (mean ± standard deviation): {'; '.join(parts)}. "
+            "Without bias descent can diverge all the same, where the deviation is too large for the learning rate."
+        )
         yield Finding(text, "influence-balancing")
 
 

@@ -236,7 +236,7 @@ ADVICE = {
     "folder without a sweep": (["."], r"\.: holds no sweep; run gradscope sweep first"),
     "truncations without a tau": (
         ["--set", "truncation=full,random:5"],
-        "truncation: full, random:5; allowed: one with a tau, as fixed:20, too",
+        "truncation: full, random:5; allowed: one with a tau that tosses no coins, as fixed:20, too",
     ),
     "value that cannot be": (["--set", "seq_len=0"], "--set seq_len: 0; allowed: a whole number >= 1"),
 }

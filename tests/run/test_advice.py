@@ -358,8 +358,8 @@ def test_truncations_that_are_set_are_those_that_are_measured(tmp_path):
     assert at(found, 0.9).taus == {"fixed": 40}
     assert found.notes == (
         "full BPTT was added to the truncations: it is what bias is measured against.",
-        "without a tau: random:20 (unbiased: what it costs is variance).",
-        "without a tau: variable:10:2:0.9 (a single draw of coins does not tell its bias).",
+        "left out: random:20 (unbiased: what it costs is variance, see gradscope ledger).",
+        "left out: variable:10:2:0.9 (a single draw of coins does not tell its bias).",
     )
 
 
@@ -449,6 +449,9 @@ def test_what_is_set_is_not_silently_left_out_for_a_folder(at_09):
 
 
 def test_truncations_without_a_tau_are_refused_before_anything_runs(tmp_path):
-    with pytest.raises(gs.InputError, match=r"^truncation: full, random:5; allowed: one with a tau, as fixed:20, too"):
+    with pytest.raises(
+        gs.InputError,
+        match=r"^truncation: full, random:5; allowed: one with a tau that tosses no coins, as fixed:20, too",
+    ):
         gs.advise("sine", out=tmp_path / "out", overrides={"truncation": "random:5"})
     assert not (tmp_path / "out").exists()

@@ -163,7 +163,7 @@ def _sharing(
     first = np.flatnonzero(np.diff(segments.top, prepend=-1))  # of each row: a top, down to its deepest segment
     last = np.append(first[1:], len(segments.top))
     deepest = segments.depth[last - 1]
-    back = np.ascontiguousarray(trace.inputs[0, T - 1 :: -1] if T > 1 else trace.inputs[0, :1])  # the last step first
+    back = np.ascontiguousarray(trace.inputs[0, T - 1 :: -1])  # the last step first
     slopes, own = cell.local(trace, 0, T)[0], injected[0]
     gradients = np.zeros((len(schedule.weights), P, D), dtype)
     running, product = np.empty((P, D), dtype), np.empty((P, D), dtype)

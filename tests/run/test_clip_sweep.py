@@ -100,7 +100,7 @@ def test_minibatches_that_overflow_are_counted_apart_and_the_others_are_measured
     orthogonal = {"activation": "linear", "ensemble": "orthogonal", "spectral_radius": 1.5, "loss_steps": "last"}
     sizes = {"hidden_size": 3, "input_size": 1, "batch_size": 1, "minibatches": 30, "clip": ["off", "norm:1"]}
     shares = []
-    for seq_len in range(1745, 1765, 3):
+    for seq_len in (1745, 1754, 1758):
         for run, row in recorded(**orthogonal, **sizes, seq_len=seq_len):
             cell, task = run.cell(), run.task()
             x, y = task.draw(0, seq_len, 30, "mse")

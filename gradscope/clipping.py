@@ -64,7 +64,7 @@ def clip(
     threshold : above 0. A gradient exactly at it is not clipped.
     by : "norm": g becomes g threshold / |g| where |g| is above the threshold, which keeps its direction. "value": each
         entry is limited to -threshold .. threshold.
-    joint : by norm, whether |g| is that of all parameters together, or each parameter is clipped alone.
+    joint : by norm, whether |g| is that of all parameters together, or each parameter is clipped alone; by value True.
 
     Returns
     -------
@@ -348,6 +348,8 @@ def _member(threshold: float, by: str, joint: bool) -> Clip:
     names = {"norm": "norm" if joint else "norm-each", "value": "value"}
     if by not in names:
         raise unknown("way to clip", str(by), names, where="by")
+    if by == "value" and not joint:
+        raise InputError("False", where="joint", allowed='True with by="value", which clips each entry by itself')
     found: Clip = plugins.make(clips.FAMILY, names[by], {"theta": float(threshold)})
     return found
 

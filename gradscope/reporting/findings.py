@@ -150,7 +150,7 @@ def _truncation(results: Results) -> Iterator[Finding]:
         ]
         text = (
             f"relative error of the recurrent gradient below {TOLERANCE:.0%} (median over seeds, losses at all "
-            f"{seq_len} steps), by spectral radius: {'; '.join(parts)}."
+            f"{seq_len} steps; with coins, of a single draw), by spectral radius: {'; '.join(parts)}."
         )
         yield Finding(_about(str(panel), text), "truncation-error")
 

@@ -694,3 +694,8 @@ def test_impossible_share_is_refused(share):
 def test_impossible_factor_is_refused():
     with pytest.raises(gs.InputError, match=r"^factor: must be a finite number above 0, not 0"):
         clip_threshold(lognormal(100)).times(0)
+
+
+def test_clipping_by_value_knows_no_joint_norm():
+    with pytest.raises(gs.InputError, match="joint: False; allowed: True with by="):
+        gs.clip({"W_hh": [[1.0]]}, 0.5, by="value", joint=False)

@@ -61,16 +61,18 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
     every = asked(cases) if like["draws"] else cases
     longest, examples = max(case.seq_len for case in cases), like["batch_size"]
     networks = Networks.of(like, keys, longest, examples, like["dtype"])
-    answers = networks.gradients(every, groups_of(examples) if like["draws"] else 1, threads)
+    answers, slopes = networks.answers(every, groups_of(examples) if like["draws"] else 1, threads)
     k = np.array([cases.index(case_of(run)) for run in batch])
     c = np.array([keys.index(network_of(run)) for run in batch])
     terms = np.array([terms_of(run) for run in batch])
+    seq_len = np.array([run["seq_len"] for run in batch])
     overflow = np.stack([answer.overflow for answer in answers])[k, c]
     numbers = {name: values[k, c] for name, values in _table(networks.cell, examples, answers, cases).items()}
     for name in numbers:
         if name.startswith("log10"):
             numbers[name] = numbers[name] - np.log10(terms)
     numbers["loss_value"] = numbers["loss_value"] / terms
+    numbers["mean_slope"] = slopes.cumsum(axis=1)[c, seq_len - 1] / seq_len
     unit = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in batch]
     radius = np.array([run["spectral_radius"] for run in batch])
     if like["dtype"] == "float32":
@@ -86,7 +88,6 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
         **{name: np.where(overflow > 0, np.nan, values) for name, values in numbers.items()},
         **(clipped(batch, networks, threads) if like["minibatches"] else {}),  # other data, of which some may be finite
     }
-    seq_len = np.array([run["seq_len"] for run in batch])
     steps = _timesteps(answers, cases, k, c)
     steps["log10_dh"] -= np.repeat(np.log10(terms), seq_len)
     for name in ("log10_dh", "log10_dh_std", "zero_share"):

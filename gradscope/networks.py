@@ -20,7 +20,7 @@ from gradscope.bptt import Gradient, joined, loss_gradients
 from gradscope.errors import InputError
 from gradscope.losses import select_steps
 from gradscope.passes import Pass, Request, passes
-from gradscope.recurrence import Cell, Packed, Trace
+from gradscope.recurrence import BLOCK, Cell, Packed, Trace, first_of
 from gradscope.runs import Run
 from gradscope.scaled import Floats
 from gradscope.schedule import Gates, Tossing, Windows
@@ -95,6 +95,20 @@ def mean_of(case: Case) -> Case | None:
     return case._replace(mean=True) if known else None
 
 
+class Answers(NamedTuple):
+    """What networks say of all cases.
+
+    Attributes
+    ----------
+    gradients : in each case.
+    slopes : (C, T), the mean of f'(z_t) over examples and units at each step; nan from the first step on that left the
+        range of numbers, where the cell's local derivatives are not the slopes of its n units, and if not asked for.
+    """
+
+    gradients: list[Gradient]
+    slopes: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Networks:
     """Networks, and the examples that they are run on.
@@ -156,18 +170,32 @@ class Networks:
 
         Those of weights are of `groups` groups of neighbouring examples apart.
         """
+        return self.answers(cases, groups, threads, examples, slopes=False).gradients
+
+    def answers(
+        self,
+        cases: tuple[Case, ...],
+        groups: int = 1,
+        threads: int = 1,
+        examples: int | None = None,
+        slopes: bool = True,
+    ) -> Answers:
+        """The same, and the slopes of the activation on the way."""
         requests, plan = plan_of(cases, self.seeds)
         B = examples or self.examples
         cuts = _cuts(B, groups)
 
-        def answer(part: slice) -> list[Gradient]:
+        def answer(part: slice) -> tuple[list[Gradient], Floats]:
             trace, y = self.forward(part)
             own = max(1, groups * (part.stop - part.start) // B)
-            return loss_gradients(self.cell, self.packed, trace, y, self.loss, requests, plan, WORKSPACE, own)
+            found = loss_gradients(self.cell, self.packed, trace, y, self.loss, requests, plan, WORKSPACE, own)
+            return found, _slopes(self.cell, trace) if slopes else np.full(trace.extent[:2], np.nan)
 
         parts = [slice(a, b) for a, b in pairwise(cuts)]
-        answers = map(answer, parts) if threads == 1 or len(parts) == 1 else _threads(threads).map(answer, parts)
-        return joined(list(answers), [part.stop - part.start for part in parts], apart=groups > 1)
+        found = map(answer, parts) if threads == 1 or len(parts) == 1 else _threads(threads).map(answer, parts)
+        gradients, sums = zip(*found, strict=True)
+        together = joined(gradients, [part.stop - part.start for part in parts], apart=groups > 1)
+        return Answers(together, sum(sums) / (B * self.cell.hidden_size))
 
 
 def _cuts(examples: int, groups: int) -> list[int]:
@@ -176,6 +204,21 @@ def _cuts(examples: int, groups: int) -> list[int]:
     if groups == 1:
         return np.linspace(0, examples, parts + 1).astype(int).tolist()
     return (np.linspace(0, groups, min(parts, groups) + 1).astype(int) * (examples // groups)).tolist()
+
+
+def _slopes(cell: Cell, trace: Trace) -> NDArray[np.float64]:
+    """The sum of f'(z_t) over examples and units, (C, T); not a number where `Answers.slopes` is not."""
+    C, T, _ = trace.extent
+    found = np.empty((C, T))
+    for lo in range(0, T, BLOCK):
+        hi = min(lo + BLOCK, T)
+        local = cell.local(trace, lo, hi)
+        if local.shape[-1] != trace.hidden_size:
+            return np.full((C, T), np.nan)
+        found[:, lo:hi] = local.sum(axis=(2, 3), dtype=np.float64)
+    overflow = first_of(trace.overflow, axis=1)[:, None]
+    found[(overflow > 0) & (np.arange(1, T + 1) >= overflow)] = np.nan
+    return found
 
 
 def _data(like: Run, task: Task, seed: int, seq_len: int, examples: int) -> Sequences:

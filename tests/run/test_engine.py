@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradscope as gs
+from gradscope.cells.elman import Elman
 from gradscope.engine import measure
 from gradscope.grid import resolve
 from gradscope.runs import Run
@@ -268,3 +269,97 @@ def test_losses_at_the_end_of_float32s_range_are_no_warning():
     ok = np.array([one.row["status"] == "ok" for one in each(measured)])
     assert (losses[ok] > 1e35).any()
     assert not np.isnan(losses[ok]).any()
+
+
+# --- saturation ------------------------------------------------------------------------------------------------------
+
+PLAIN = {  # f, and f' as a function of z
+    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+    "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda z: 0.25 / np.cosh(z / 2) ** 2),
+    "relu": (lambda z: np.maximum(z, 0.0), lambda z: (z > 0).astype(float)),
+    "linear": (lambda z: z, np.ones_like),
+}
+
+
+def slopes_alone(run):
+    """f'(z_t) of the run, (T, B, n), step by step."""
+    f, slope = PLAIN[run["activation"]]
+    x, _ = run.task().draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
+    params = run.cell().init(
+        run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], run.task().input_power
+    )
+    h, found = np.zeros((run["batch_size"], run["hidden_size"])), []
+    for inputs in x:
+        z = inputs @ params["W_xh"].T + h @ params["W_hh"].T + params["b_h"]
+        found.append(slope(z))
+        h = f(z)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("activation", sorted(PLAIN))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_mean_slope_is_that_of_a_plain_loop_over_the_runs_own_steps(activation, dtype):
+    runs = grid(activation=activation, spectral_radius=[0.6, 1.8], seq_len=[1, 4, 13], seeds=2, dtype=dtype,
+                loss_steps=["last", "all", 1], truncation=["full", "random:3"])  # fmt: skip
+    for measured in each(measure(runs)):
+        expected = slopes_alone(measured.run).mean()
+        np.testing.assert_allclose(measured.row["mean_slope"], expected, rtol=1e-12 if dtype == "float64" else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_mean_slope_of_linear_networks_is_exactly_1(dtype):
+    runs = grid(activation="linear", batch_size=150, hidden_size=7, seq_len=[3, 11, 49], dtype=dtype)
+    assert measure(runs).columns["mean_slope"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_saturated_units_have_small_slopes():
+    runs = grid(input_scale=[0.01, 1.0, 100.0], seq_len=20)
+    small, ordinary, large = (each(measure([run]))[0].row["mean_slope"] for run in runs)
+    assert small > 0.99 > ordinary > 0.1 > large > 0
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_mean_slope_does_not_depend_on_how_examples_are_cut(activation):
+    values = {"activation": activation, "seq_len": [5, 9], "batch_size": 150}
+    runs, drawn = grid(**values), grid(**values, draws=3, truncation="random:3", minibatches=2)
+    one, two = (measure(runs, threads=threads).columns["mean_slope"] for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, [slopes_alone(run).mean() for run in runs], rtol=1e-12)
+    for measured in each(measure(drawn)):
+        np.testing.assert_allclose(measured.row["mean_slope"], slopes_alone(measured.run).mean(), rtol=1e-12)
+
+
+def test_a_run_whose_states_overflow_has_no_mean_slope_even_where_its_loss_comes_before():
+    runs = grid(
+        activation="relu", ensemble="identity", spectral_radius=40.0, seq_len=[100, 400], loss_steps=["last", 3]
+    )
+    found = {(one.run["seq_len"], one.run["loss_steps"]): one.row for one in each(measure(runs))}
+    assert {key: row["status"] == "ok" for key, row in found.items()} == {
+        (100, "last"): True, (100, "3"): True, (400, "last"): False, (400, "3"): True,
+    }  # fmt: skip
+    assert {key: np.isnan(row["mean_slope"]) for key, row in found.items()} == {
+        (100, "last"): False, (100, "3"): False, (400, "last"): True, (400, "3"): True,
+    }  # fmt: skip
+
+
+class Doubled(Elman):
+    """An Elman network whose local derivatives are more than one a unit, as those of gated cells are."""
+
+    def local(self, trace, lo, hi):
+        return np.repeat(super().local(trace, lo, hi), 2, axis=-1)
+
+    def delta(self, local, adjoint, out):
+        super().delta(local[..., ::2], adjoint, out)
+
+
+def test_a_cell_without_a_slope_for_each_unit_has_no_mean_slope(monkeypatch):
+    (plain,) = each(measure(grid(seq_len=6)))
+    monkeypatch.setattr(Run, "cell", lambda self: Doubled(5, 3, 1))
+    (doubled,) = each(measure(grid(seq_len=6)))
+    np.testing.assert_array_equal(doubled.log10_dh, plain.log10_dh)
+    assert np.isnan(doubled.row["mean_slope"])
+
+
+def test_problems_have_no_mean_slope():
+    runs = resolve("test", {"task": "influence-balancing", "seq_len": 5, "iterations": 3}).runs
+    assert "mean_slope" not in measure(runs).columns

@@ -12,7 +12,7 @@ import gradscope as gs
 RUNS = [
     *("run_id", "cell", "activation", "ensemble", "hidden_size", "spectral_radius", "seq_len", "truncation", "task"),
     *("input_scale", "loss", "loss_steps", "reduction", "batch_size", "dtype", "input_size", "output_size", "seed"),
-    *("spectral_radius_realised", "spectral_norm", "status", "loss_value", "relative_error", "cosine"),
+    *("spectral_radius_realised", "spectral_norm", "mean_slope", "status", "loss_value", "relative_error", "cosine"),
     *("message", "shard", "shard_row", "clip", "draws", "minibatches"),
     *("log10_grad_W_xh", "log10_grad_W_hh", "log10_grad_b_h", "log10_grad_W_hy", "log10_grad_b_y", "log10_grad"),
 ]

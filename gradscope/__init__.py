@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradscope.cells import cell
     from gradscope.clipping import Clipped, clip, clip_threshold
     from gradscope.errors import GradscopeError, InputError
+    from gradscope.figures import figure
     from gradscope.gradients import Gradients, backprop
     from gradscope.integrity import verify
     from gradscope.reporting import report
@@ -35,6 +36,7 @@ _HOMES = {
     "cell": "cells",
     "clip": "clipping",
     "clip_threshold": "clipping",
+    "figure": "figures",
     "ledger": "accounting",
     "load": "results",
     "report": "reporting",
@@ -54,6 +56,7 @@ __all__ = [
     "cell",
     "clip",
     "clip_threshold",
+    "figure",
     "ledger",
     "load",
     "report",

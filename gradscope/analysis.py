@@ -20,6 +20,8 @@ from gradscope.estimators import growth_rate
 from gradscope.influence import OPTIMUM, THETA
 from gradscope.results import Results
 from gradscope.task import Problem
+from gradscope.theory import critical_radius
+from gradscope.theory import growth_rate as growth_rate_of
 
 AXES = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "clip", "seed", "iterations")
 QUANTILES = (0.1, 0.5, 0.9)
@@ -59,35 +61,101 @@ def _t(freedom: int) -> float:
     return float(stats.t.ppf(0.975, freedom))
 
 
-def panels(results: Results) -> pd.Series:
+def panels(results: Results, lines: str | None = None) -> pd.Series:
     """For each run, its values of the swept parameters that are on no axis of the figures, in words.
 
-    An option counts as swept if it takes several values within one cell and task.
+    An option counts as swept if it takes several values within one cell and task. What the view asks for comes first,
+    whether on an axis or not; the parameter by which the `lines` of a panel differ is left out.
     """
-    runs = results.runs
+    runs, shown = results.runs, results.view.parameters
     label = pd.Series("", index=runs.index)
     kinds = ["cell", "task"]
-    for name in results.parameters:
-        if name in AXES:
+    for name in (*shown, *(name for name in results.parameters if name not in (*AXES, *shown))):
+        if name == lines:
             continue
         own = runs[[name]].groupby([runs[kind] for kind in kinds if kind != name], observed=True)[name]
         if own.nunique().max() > 1:
-            words = runs[name].astype(str)
-            if pd.api.types.is_numeric_dtype(runs[name]):
-                words = f"{name} = " + runs[name].map("{:g}".format)
-            words = words.where(runs[name].notna(), "")
+            words = _words(runs[name]).where(runs[name].notna(), "")
             label = label + np.where((label != "") & (words != ""), ", ", "") + words
     return label
 
 
-def few(radii: Iterable[float]) -> list[float]:
+def _words(values: pd.Series) -> pd.Series:
+    """The values of a parameter as panels have them: "full", "hidden_size = 64"."""
+    if pd.api.types.is_numeric_dtype(values):
+        return f"{values.name} = " + values.map("{:g}".format)
+    return values.astype(str) if values.name not in ("loss_steps", "clip") else f"{values.name} " + values.astype(str)
+
+
+def lines(table: pd.DataFrame, results: Results, own: str) -> tuple[pd.DataFrame, str]:
+    """A table of runs' rows for a figure in which lines differ by `own`, or by the view's hue; and which of them it is.
+
+    Where it is another, `own` has panels of its own: of spectral radii the least, the greatest and that nearest to 1.
+    """
+    hue = results.view.hue
+    if hue is None:
+        return table, own
+    if own == "spectral_radius" != hue:
+        table = table[table[own].isin(few(table[own]))]
+    runs = results.runs.assign(panel=panels(results, hue)).astype({"run_id": str}).set_index("run_id")
+    chosen = table["run_id"].astype(str)
+    table = table.assign(**{"panel": chosen.map(runs["panel"]), hue: chosen.map(runs[hue])})
+    if own not in results.view.parameters and len(table[own].unique()) > 1:
+        words = _words(table[own])
+        table = table.assign(panel=table["panel"].where(table["panel"] == "", table["panel"] + ", ") + words)
+    return table, hue
+
+
+def few(radii: Iterable[float], most: int = 3) -> list[float]:
     """The least, the greatest and the radius nearest to 1, of radii of which each can have a panel of its own.
+
+    Where there may be more, those farthest from these.
 
     >>> few([0.5, 0.9, 1.2, 1.5])
     [0.5, 0.9, 1.5]
+    >>> few([0.5, 0.75, 0.9, 1.2, 1.5], 4)
+    [0.5, 0.9, 1.2, 1.5]
     """
     known = sorted(set(radii))
-    return sorted({known[0], min(known, key=lambda radius: abs(radius - 1.0)), known[-1]}) if known else []
+    if not known:
+        return []
+    chosen = {known[0], min(known, key=lambda radius: abs(radius - 1.0)), known[-1]}
+    while len(chosen) < min(most, len(known)):
+        chosen.add(max(known, key=lambda radius: min(abs(radius - other) for other in chosen)))
+    return sorted(chosen)
+
+
+def beside(results: Results, first: str = "") -> str | None:
+    """The parameter that a figure has beside the spectral radius: the view's hue, or one that is swept; None without.
+
+    `first` if that is swept; of the others that are on no axis of the figures and have no panels of their own by the
+    view, the first number, and after all numbers the first word.
+    """
+    if results.view.hue:
+        return results.view.hue if results.view.hue not in ("spectral_radius", "seed") else None
+    taken = {*AXES, *results.view.facet, "cell", "task"}
+    runs = _of_networks(results)
+    whole = [name for name in results.parameters if runs[name].notna().all()]  # not an option of one task among several
+    swept = [name for name in _varying(runs, whole) if name not in taken]
+    order = {name: (name != first, not pd.api.types.is_numeric_dtype(runs[name])) for name in swept}
+    return min(swept, key=order.__getitem__, default=None)
+
+
+def told_by(table: pd.DataFrame, results: Results, parameter: str) -> pd.DataFrame:
+    """A table of runs' rows with a column for a parameter, for whose values there are no panels any more."""
+    if parameter in _varying(results.runs, [parameter]):
+        facets = _varying(results.runs, results.view.facet)
+        table, _ = lines(table, results.viewed(parameter, facets), parameter)
+    else:
+        table = table.assign(**{parameter: results.runs[parameter].iloc[0]})
+    own = table[parameter]
+    return table.assign(**{parameter: own if pd.api.types.is_numeric_dtype(own) else own.astype(str)})
+
+
+def _varying(runs: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Those of some columns that have several values."""
+    counts = runs[list(names)].nunique()
+    return list(counts.index[counts > 1])
 
 
 def networks(results: Results) -> pd.DataFrame:
@@ -97,9 +165,14 @@ def networks(results: Results) -> pd.DataFrame:
     """
     runs = _of_networks(results)
     for name in ("reduction", "clip"):
-        if name in runs:
+        if name in runs and name not in results.view.parameters:
             runs = runs[runs[name] == results.runs[name].iloc[0]]
     return runs
+
+
+def longest(runs: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The runs of the greatest length; all, if the view asks for lengths."""
+    return runs if "seq_len" in results.view.parameters else runs[runs["seq_len"] == runs["seq_len"].max()]
 
 
 def _of_networks(results: Results) -> pd.DataFrame:
@@ -108,17 +181,17 @@ def _of_networks(results: Results) -> pd.DataFrame:
     return runs.assign(panel=panels(results))
 
 
-def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
+def reach(results: Results, *, lengths: bool = False) -> pd.DataFrame:
     """log10 |dL/dh_t| of each full-BPTT run with a single loss step, at each lag from 0 on.
 
     Columns are those of the timesteps, `panel`, `spectral_radius`, `seed` and `seq_len`. The loss step is the last, or,
-    in a sweep without it, the greatest that was swept. Runs of the greatest length only, unless `longest` is false;
-    empty if the sweep has no such runs.
+    in a sweep without it, the greatest that was swept. Runs of the greatest length only, unless all `lengths` are asked
+    for; empty if the sweep has no such runs.
     """
     runs = _reach_runs(results)
     runs = runs[runs["status"] == "ok"]
-    if longest:
-        runs = runs[runs["seq_len"] == runs["seq_len"].max()]
+    if not lengths:
+        runs = longest(runs, results)
     if runs.empty:
         return pd.DataFrame(columns=["run_id", "t", "lag", "log10_dh", "panel", "spectral_radius", "seed", "seq_len"])
     steps = results.select(run_id=list(runs["run_id"])).timesteps
@@ -128,12 +201,23 @@ def reach(results: Results, *, longest: bool = True) -> pd.DataFrame:
 
 def _reach_runs(results: Results) -> pd.DataFrame:
     runs = networks(results)
-    runs = runs[runs["truncation"] == "full"]
+    if "truncation" not in results.view.parameters:
+        runs = runs[runs["truncation"] == "full"]
     steps = runs["loss_steps"].astype(str)
+    if "loss_steps" in results.view.parameters:
+        return runs
     if not (steps == "last").any():
         single = steps[steps.str.isdecimal()]
         return runs[steps == max(single, key=int)] if len(single) else runs[:0]
     return runs[steps == "last"]
+
+
+def changes(reach: pd.DataFrame) -> pd.DataFrame:
+    """A table of `reach` with `decades`, the change of the norm since lag 0; -inf where it is exactly zero."""
+    start = reach.loc[reach["lag"] == 0, ["run_id", "log10_dh"]].rename(columns={"log10_dh": "start"})
+    known = reach.merge(start, on="run_id")
+    decades = np.where(np.isneginf(known["log10_dh"]), -np.inf, known["log10_dh"] - known["start"])
+    return known.drop(columns="start").assign(decades=decades)
 
 
 def quantiles(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
@@ -152,15 +236,17 @@ def quantiles(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
     return bands.assign(seeds=grouped.count()).reset_index()
 
 
-def decay_rates(table: pd.DataFrame) -> pd.DataFrame:
+def decay_rates(table: pd.DataFrame, along: str | None = None) -> pd.DataFrame:
     """The slope of ln |dL/dh| against lag, nats a step, for each panel, spectral radius and seed of a `reach` table.
 
-    Least squares over the lags after the transient (from a quarter of the length, at most 10 steps); exact zeros are
-    left out. `state` says what the rate means: "vanishing" (negative), "exploding" (positive), "constant" (zero, but
-    for rounding), "zero" (every gradient after the transient is exactly zero) or "short" (too few lags to fit).
+    And for each value of `along`, if that is the name of a column. Least squares over the lags after the transient
+    (from a quarter of the length, at most 10 steps); exact zeros are left out. `state` says what the rate means:
+    "vanishing" (negative), "exploding" (positive), "constant" (zero, but for rounding), "zero" (every gradient after
+    the transient is exactly zero) or "short" (too few lags to fit).
     """
     rows = []
-    for key, run in table.groupby(["panel", "spectral_radius", "seed"], observed=True):
+    by = ["panel", *([along] if along else []), "spectral_radius", "seed"]
+    for key, run in table.groupby(by, observed=True):
         fitted = run[run["lag"] >= min(10, len(run) // 4)]
         live = fitted[np.isfinite(fitted["log10_dh"])]
         if len(live) < 3:
@@ -169,22 +255,28 @@ def decay_rates(table: pd.DataFrame) -> pd.DataFrame:
         rate = growth_rate(run["lag"].to_numpy(), run["log10_dh"].to_numpy())
         constant = abs(rate) * np.ptp(live["lag"]) < 1e-6
         rows.append((*key, rate, "constant" if constant else "vanishing" if rate < 0 else "exploding"))
-    return pd.DataFrame(rows, columns=["panel", "spectral_radius", "seed", "rate", "state"])
+    return pd.DataFrame(rows, columns=[*by, "rate", "state"])
 
 
-def regimes(results: Results) -> pd.DataFrame:
-    """The `decay_rates` of a sweep's longest runs, with those whose forward states overflowed as state "overflow"."""
+def regimes(results: Results, along: str | None = None) -> pd.DataFrame:
+    """The `decay_rates` of a sweep's longest runs, with those whose forward states overflowed as state "overflow".
+
+    With `along`, for each value of that parameter, in a column of its own and in no panel; of seq_len, for all lengths.
+    """
     runs = _reach_runs(results)
-    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
-    overflowed = runs.loc[
-        runs["status"].astype(str).str.startswith("forward overflow"), ["panel", "spectral_radius", "seed"]
-    ]
+    if along != "seq_len":
+        runs = longest(runs, results)
+    overflowed = runs[runs["status"].astype(str).str.startswith("forward overflow")]
     # Where the longest all overflowed, `reach` would go on to shorter ones, of which nothing is said here.
-    table = reach(results)
-    measured = decay_rates(table[table["seq_len"] == runs["seq_len"].max()])
+    table = reach(results, lengths=along == "seq_len")
+    table = table[table["seq_len"].isin(runs["seq_len"])]
+    if along:
+        table, overflowed = (told_by(part, results, along) for part in (table, overflowed))
+    measured = decay_rates(table, along)
+    overflowed = overflowed[[name for name in measured if name in overflowed]].assign(rate=np.nan, state="overflow")
     if overflowed.empty or measured.empty:
-        return measured if overflowed.empty else overflowed.assign(rate=np.nan, state="overflow")
-    return pd.concat([measured, overflowed.assign(rate=np.nan, state="overflow")], ignore_index=True)
+        return measured if overflowed.empty else overflowed
+    return pd.concat([measured, overflowed], ignore_index=True)
 
 
 class Boundary(NamedTuple):
@@ -229,13 +321,35 @@ def boundary(table: pd.DataFrame) -> Boundary:
     return Boundary(states[signs.pop()] if len(signs) == 1 else "mixed", estimate([]), to, since)
 
 
+def boundaries(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The `boundary` of each group of `regimes`, one row a group, and the `half_width` of its interval."""
+    rows = []
+    for key, own in table.groupby(by, observed=True):
+        found = boundary(own)
+        rows.append((*key, found.outcome, found.radius.value, found.radius.half_width, found.vanishing_to))
+    return pd.DataFrame(rows, columns=[*by, "outcome", "boundary", "half_width", "vanishing_to"])
+
+
+def theoretical_rates(results: Results) -> pd.Series:
+    """For each run, the growth of |dL/dh| with the lag that theory gives (`gradscope.theory`), nats a step, or nan."""
+    names = ["activation", "spectral_radius", "input_scale", "ensemble", "task"]
+    known = results.runs[names].dropna()
+    rates = [growth_rate_of(*values) for values in zip(*(known[name].tolist() for name in names), strict=True)]
+    return pd.Series(rates, known.index, float).reindex(results.runs.index)
+
+
+def theoretical_boundaries(runs: pd.DataFrame) -> pd.Series:
+    """For each run, the spectral radius at which theory has neither vanishing nor exploding gradients, or nan."""
+    columns = (runs[name].tolist() for name in ("activation", "input_scale", "ensemble", "task"))
+    return pd.Series([critical_radius(*values) for values in zip(*columns, strict=True)], runs.index, float)
+
+
 def truncation_errors(results: Results) -> pd.DataFrame:
     """Relative error and cosine to full BPTT of each all-steps run of the greatest length, one row a run."""
     runs = networks(results)
     chosen = (runs["loss_steps"] == "all") & (runs["truncation"] != "full") & (runs["status"] == "ok")
-    runs = runs[chosen]
-    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
-    columns = ["panel", "truncation", "spectral_radius", "seed", "seq_len", "relative_error", "cosine"]
+    runs = longest(runs[chosen], results)
+    columns = ["run_id", "panel", "truncation", "spectral_radius", "seed", "seq_len", "relative_error", "cosine"]
     return runs[columns].astype({"truncation": str}).reset_index(drop=True)
 
 
@@ -253,7 +367,7 @@ def clips(results: Results) -> pd.DataFrame:
         runs = runs[runs[name] == results.runs[name].iloc[0]]
     if (runs["loss_steps"] == "all").any():
         runs = runs[runs["loss_steps"] == "all"]
-    runs = runs[runs["seq_len"] == runs["seq_len"].max()]
+    runs = longest(runs, results)
     spec = runs["clip"].astype(str).str.split(":")
     return runs.assign(kind=spec.str[0], threshold=spec.str[1].astype(float)).reset_index(drop=True)
 

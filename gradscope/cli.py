@@ -186,8 +186,7 @@ def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool
     results = load(folder)
     table = find_ledger(results, timed=True)
     if not results.manifest["finished"]:
-        what = f"{len(results.runs):,} of its {results.manifest['runs']:,} runs"
-        click.echo(f"the sweep is not finished: this is from {what}", err=True)
+        click.echo(f"the sweep is not finished: {_part_done(results)}", err=True)
     if as_json:
         click.echo(table.to_json(orient="records", double_precision=15))
     else:
@@ -229,17 +228,80 @@ def verify(folder: Path, quiet: bool) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, metavar="NAME", help="Draw this figure; repeatable.  [all]")
 @click.option("--format", "formats", multiple=True, metavar="png|svg|pdf", help="Repeatable.  [all three]")
+@click.option(
+    "--style", default="plain", metavar="NAME", help="Venue: neurips, icml, iclr, jmlr, pnas, nature.  [plain]"
+)
+@click.option("--latex", is_flag=True, help="Set text with LaTeX, which has to be installed.")
+@click.option("--where", metavar="CONDITION", help="Show runs for which it holds only, as 'spectral_radius < 1.2'.")
+@click.option("--hue", metavar="KEY", help="The parameter by which the lines of a panel differ.")
+@click.option("--facet", multiple=True, metavar="KEY", help="A panel for each value of this parameter; repeatable.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the figures.  [DIR/figures]")
+@click.option("--check", is_flag=True, help="Draw the figures that are there again; say which differ, numbers first.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def figures(folder: Path, formats: tuple[str, ...], quiet: bool) -> None:
-    """Draw the figures of a sweep's folder into DIR/figures, each with a CSV of its numbers."""
+def figures(
+    folder: Path,
+    only: tuple[str, ...],
+    formats: tuple[str, ...],
+    style: str,
+    latex: bool,
+    where: str | None,
+    hue: str | None,
+    facet: tuple[str, ...],
+    out: Path | None,
+    check: bool,
+    quiet: bool,
+) -> None:
+    """Draw the figures of a sweep's folder, each with a CSV of its numbers.
+
+    \b
+    gradscope figures reports/spectral-radius --style neurips --only gradient-vs-lag
+    gradscope figures reports/spectral-radius --where "activation == 'tanh'" --hue seq_len -o paper
+    gradscope figures reports/spectral-radius --check
+    """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope import figures as drawings
     from gradscope.results import load
 
-    for figure in drawings.write(load(folder), folder / "figures", formats or drawings.FORMATS):
+    results = load(folder)
+    if not results.manifest["finished"]:
+        click.echo(f"the sweep is not finished: {_part_done(results)}", err=True)
+    place = out or folder / "figures"
+    if check:
+        given = {"--format": formats, "--style": style != "plain", "--where": where, "--hue": hue, "--facet": facet}
+        if extra := [name for name, value in given.items() if value]:
+            raise InputError(
+                f"goes without {', '.join(extra)}", where="--check", hint="figures.json says how they were drawn"
+            )
+        _check_figures(results, place, only, quiet)
+        return
+    if where:
+        results = results.where(where)
+    if hue or facet:
+        results = results.viewed(hue, facet)
+    for figure in drawings.write(results, place, formats or drawings.FORMATS, only=only, style=style, latex=latex):
         if not quiet:
             files = ", ".join(str(path) for path in figure.files.values())
             click.echo(f"{figure.name}: {files or 'not drawn: ' + figure.reason}")
+        if not figure.files and figure.name in only:
+            raise InputError(f"cannot be drawn: {figure.reason}", where=figure.name)
+
+
+def _check_figures(results: Results, folder: Path, only: tuple[str, ...], quiet: bool) -> None:
+    from gradscope.redrawing import check
+
+    names, found = check(results, folder, only)
+    for difference in found:
+        click.echo(f"{difference.name}: {difference.what}", err=difference.matters)
+    if any(difference.matters for difference in found):
+        raise click.exceptions.Exit(1)
+    if not quiet:
+        others = {difference.name for difference in found}
+        click.echo(f"{len(names) - len(others)} of {len(names)} figures in {folder} are the same, byte for byte")
+
+
+def _part_done(results: Results) -> str:
+    return f"this is from {len(results.runs):,} of its {results.manifest['runs']:,} runs"
 
 
 @cli.command()

@@ -56,9 +56,9 @@ def expected_norms(results: Results) -> pd.DataFrame:
 def states_and_weights(results: Results) -> pd.DataFrame:
     """How state and weight gradients of the last step's loss fall off with the lag, in full BPTT.
 
-    panel, measure, spectral_radius, lag, then low, median and high over seeds of log10 of: `state`, |dL/dh| at that lag
-    over that at lag 0; `weight`, the part of the recurrent weights' gradient that comes from that lag on, read from the
-    errors of `fixed:TAU`: |g - g_TAU| / |g|.
+    A row a run and lag: run_id, panel, spectral_radius, seed, measure, lag, and `part`, log10 of: `state`, |dL/dh| at
+    that lag over that at lag 0; `weight`, the part of the recurrent weights' gradient that comes from that lag on, read
+    from the errors of `fixed:TAU`: |g - g_TAU| / |g|.
     """
     reach = analysis.reach(results)
     run = ["panel", "spectral_radius", "seed"]
@@ -67,15 +67,10 @@ def states_and_weights(results: Results) -> pd.DataFrame:
     states["part"] = states["log10_dh"] - states["start"]
     runs = analysis.networks(results)
     fixed = (runs["loss_steps"] == "last") & runs["truncation"].astype(str).str.startswith("fixed:")
-    runs = runs[fixed & (runs["status"] == "ok") & (runs["seq_len"] == runs["seq_len"].max())]
+    runs = analysis.longest(runs[fixed & (runs["status"] == "ok")], results)
     lags = runs["truncation"].astype(str).str.removeprefix("fixed:").astype(float)
     with np.errstate(divide="ignore"):
-        weights = runs[run].assign(lag=lags, part=np.log10(runs["relative_error"]))
-    by = ["panel", "spectral_radius", "lag"]
-    return pd.concat(
-        [
-            analysis.quantiles(table, by, "part").assign(measure=name)
-            for name, table in {"state": states, "weight": weights}.items()
-        ],
-        ignore_index=True,
-    )
+        weights = runs[["run_id", *run]].assign(lag=lags, part=np.log10(runs["relative_error"]))
+    columns = ["run_id", *run, "measure", "lag", "part"]
+    parts = [table.assign(measure=name)[columns] for name, table in {"state": states, "weight": weights}.items()]
+    return pd.concat([part.astype({"run_id": str}) for part in parts], ignore_index=True)

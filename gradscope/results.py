@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,26 @@ from numpy.typing import NDArray
 from gradscope.errors import InputError, unknown
 from gradscope.records import FAILED
 from gradscope.store import Store
+
+
+class View(NamedTuple):
+    """How figures lay results out.
+
+    Attributes
+    ----------
+    hue : the parameter by which lines of one panel differ; None: the figure's own.
+    facet : parameters that get a panel for each value, though the figure would take one of them or put them on an axis.
+    where : the condition that chose the runs; "" for all, None for a selection that is not in words.
+    """
+
+    hue: str | None = None
+    facet: tuple[str, ...] = ()
+    where: str | None = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """All parameters that are named, facets first."""
+        return tuple(dict.fromkeys((*self.facet, *([self.hue] if self.hue else []))))
 
 
 class Results:
@@ -26,11 +46,13 @@ class Results:
     runs : DataFrame, a row a run; columns as in the documentation of the tables.
     timesteps : DataFrame, a row a run and time step; read when first asked for.
     whole : whether these are all of the folder's runs.
+    view : how figures lay them out.
     """
 
-    def __init__(self, store: Store, runs: pd.DataFrame, *, whole: bool = True):
+    def __init__(self, store: Store, runs: pd.DataFrame, *, whole: bool = True, view: View | None = None):
         self._store = store
         self.whole = whole
+        self.view = view or View()
         self.folder = store.folder
         self.runs = runs
 
@@ -82,7 +104,49 @@ class Results:
                 present = ", ".join(map(str, pd.unique(self.runs[name])[:30]))
                 raise InputError(f"no run has {name} = {value!r}", where="select", allowed=present)
             chosen &= matches
-        return Results(self._store, self.runs[chosen].reset_index(drop=True), whole=False)
+        return self._part(chosen, None)
+
+    def where(self, condition: str) -> Results:
+        """The results of the runs for which a condition on their columns holds, in pandas' words.
+
+        Raises InputError for what is no condition on the columns of `runs`, or holds for none of them.
+
+        Examples
+        --------
+        `results.where("spectral_radius < 1.2 and truncation == 'full'")`
+        """
+        try:
+            chosen = self.runs.eval(condition, engine="python")
+        except Exception as error:
+            columns = ", ".join(column for column in self.runs if self.runs[column].notna().any())
+            hint = f"a condition on {columns}, as spectral_radius < 1.2 and truncation == 'full'"
+            raise InputError(f"{condition!r}: {error}", where="where", allowed=hint) from None
+        if not (isinstance(chosen, pd.Series) and pd.api.types.is_bool_dtype(chosen)):
+            raise InputError(f"{condition!r} is no condition", where="where", allowed="a comparison, as seq_len == 50")
+        if not chosen.any():
+            raise InputError(f"{condition!r} holds for none of the {len(self.runs):,} runs", where="where")
+        before = self.view.where
+        return self._part(chosen.to_numpy(bool), f"({before}) and ({condition})" if before else condition)
+
+    def viewed(self, hue: str | None = None, facet: Sequence[str] = ()) -> Results:
+        """The same results, laid out otherwise in figures: see `View`.
+
+        Raises InputError for what is no parameter, or has one value only.
+
+        Examples
+        --------
+        `gs.figure(results.viewed(hue="seq_len"), "gradient-vs-lag")`
+        """
+        for where, name in [("hue", hue)] * (hue is not None) + [("facet", name) for name in facet]:
+            varying = [key for key in self.parameters if len(self.runs[key].dropna().unique()) > 1]
+            if name not in varying:
+                what = "has one value" if name in self.parameters else "is no parameter"
+                raise InputError(f"{name} {what}", where=where, allowed=", ".join(varying))
+        return Results(self._store, self.runs, whole=self.whole, view=self.view._replace(hue=hue, facet=tuple(facet)))
+
+    def _part(self, chosen: NDArray[np.bool_], where: str | None) -> Results:
+        runs = self.runs[chosen].reset_index(drop=True)
+        return Results(self._store, runs, whole=False, view=self.view._replace(where=where))
 
 
 def load(folder: str | Path) -> Results:

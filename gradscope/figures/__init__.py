@@ -1,6 +1,7 @@
 """Figures, one a file: `table(results)` says what is drawn, `draw(table)` draws it, the docstring is title and caption.
 
-`write` saves each as PNG, SVG and PDF together with a CSV of exactly what is drawn.
+A figure whose lines differ by a parameter names it in `LINES`; the results' view can choose another. `write` saves each
+as PNG, SVG and PDF together with a CSV of exactly what is drawn, and `figures.json`, which says how they were drawn.
 """
 
 from __future__ import annotations
@@ -10,57 +11,187 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from gradscope import plugins
-from gradscope.drawing import CannotDrawError, style
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradscope import __version__, drawing, plugins
+from gradscope.drawing import CannotDrawError
 from gradscope.errors import unknown
-from gradscope.files import write_whole
+from gradscope.files import DamagedError, read_json, write_json, write_whole
 from gradscope.outlook import MOST_PANELS
 from gradscope.results import Results
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
+RECORD = "figures.json"
 # Dates and versions would make equal figures differ in their bytes.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
 
 
 class Drawn(NamedTuple):
-    """A figure that was written, or why it could not be: then `files` is empty and `reason` says it."""
+    """A figure that was written, or why it could not be: then `files` is empty and `reason` says it.
+
+    `alt` says in words what is drawn, for those who do not see it.
+    """
 
     name: str
     title: str
     caption: str
     files: dict[str, Path]
     reason: str = ""
+    alt: str = ""
 
 
-def write(results: Results, folder: Path, formats: Sequence[str] = FORMATS) -> list[Drawn]:
-    """Write every figure that the results allow into `folder`, as `NAME.FORMAT` and `NAME.csv`."""
+def names() -> tuple[str, ...]:
+    """The names of all figures."""
+    return plugins.names(FAMILY)
+
+
+def figure(
+    results: Results,
+    name: str,
+    *,
+    hue: str | None = None,
+    facet: Sequence[str] = (),
+    style: str = "plain",
+    latex: bool = False,
+) -> Figure:
+    """Draw one figure of some results, to go on with.
+
+    Parameters
+    ----------
+    results : from `gs.sweep` or `gs.load`, or a part of them (`select`, `where`).
+    name : of the figure, as "gradient-vs-lag".
+    hue : the swept parameter by which lines of a panel differ, instead of the figure's own.
+    facet : swept parameters that get a panel for each value, though the figure has none for them.
+    style : the venue at whose size and type it is drawn: "plain", "neurips", "icml", "iclr", "jmlr", "pnas", "nature".
+    latex : set text with LaTeX, which has to be installed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure : for `savefig`, or to change; its axes hold the lines by name (`get_gid`).
+
+    Raises
+    ------
+    InputError : unknown figure, parameter or style.
+    CannotDrawError : the results lack what the figure shows; the message says what.
+
+    Examples
+    --------
+    `gs.figure(results.where("spectral_radius < 1.2"), "gradient-vs-lag", hue="seq_len").savefig("lag.pdf")`
+    """
+    shown = results.viewed(hue, facet) if hue or facet else results
+    table = table_of(shown, name)
+    with drawing.style(style, latex):
+        drawn: Figure = _module(name).draw(table)
+        return drawn
+
+
+def table_of(results: Results, name: str) -> pd.DataFrame:
+    """The numbers of a figure.
+
+    Raises InputError for an unknown figure, CannotDrawError if the results lack what it shows.
+    """
+    module = _module(name)
+    if results.view.hue and not hasattr(module, "LINES"):
+        raise CannotDrawError(f"has no lines that could differ by {results.view.hue}")
+    table: pd.DataFrame = module.table(results)
+    return table.reset_index(drop=True)
+
+
+def write(
+    results: Results,
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    only: Sequence[str] = (),
+    style: str = "plain",
+    latex: bool = False,
+) -> list[Drawn]:
+    """Write every figure that the results allow, or some only, into `folder`, as `NAME.FORMAT` and `NAME.csv`."""
     for kind in formats:
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
+    for name in only:
+        _module(name)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(name, results, folder, formats) for name in plugins.names(FAMILY)]
+    with drawing.style(style, latex):
+        drawn = [_write(name, results, folder, formats) for name in only or names()]
+    how = {
+        "style": style,
+        "latex": latex,
+        "view": results.view._asdict() | {"facet": list(results.view.facet)},
+        "formats": list(formats),
+        "versions": versions(),
+    }
+    before = {name: record for name, record in recorded(folder).items() if (folder / f"{name}.csv").exists()}
+    write_json(folder / RECORD, {"figures": before | {one.name: how for one in drawn if one.files}}, indent=1)
+    return drawn
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """How each figure in a folder was drawn, by its name."""
+    try:
+        found: dict[str, Any] = read_json(folder / RECORD)["figures"]
+    except (FileNotFoundError, DamagedError):
+        return {}
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What the bytes of a figure depend on besides its numbers."""
+    return {"gradscope": __version__, "matplotlib": mpl.__version__}
+
+
+def _module(name: str) -> ModuleType:
+    if name not in names():
+        raise unknown("figure", name, names())
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def _write(name: str, results: Results, folder: Path, formats: Sequence[str]) -> Drawn:
-    figure = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    title, _, caption = (part.strip() for part in str(figure.__doc__).partition("\n"))
+    title, _, caption = (part.strip() for part in str(_module(name).__doc__).partition("\n"))
+    said = Drawn(name, title.rstrip("."), " ".join(caption.split()), {})
     try:
-        table = figure.table(results)
+        table = table_of(results, name)
     except CannotDrawError as error:
-        return Drawn(name, title.rstrip("."), " ".join(caption.split()), {}, str(error))
+        return said._replace(reason=str(error))
     files = {kind: folder / f"{name}.{kind}" for kind in ("csv", *formats)}
     write_whole(files["csv"], lambda path: table.to_csv(path, index=False))
     if (panels := table["panel"].nunique()) > MOST_PANELS:
-        reason = f"{panels} panels are more than can be seen; their numbers are in {name}.csv"
-        return Drawn(name, title.rstrip("."), " ".join(caption.split()), {}, reason)
-    with style():
-        drawn = figure.draw(table)
-        # Laid out once: each format's own fonts would move things a little, and the first would move the next.
-        drawn.draw_without_rendering()
-        drawn.set_layout_engine("none")
-        for kind in formats:
-            write_whole(files[kind], partial(drawn.savefig, format=kind, metadata=_METADATA[kind]))
-    return Drawn(name, title.rstrip("."), " ".join(caption.split()), files)
+        return said._replace(reason=f"{panels} panels are more than can be seen; their numbers are in {name}.csv")
+    drawn = _module(name).draw(table)
+    # Laid out once: each format's own fonts would move things a little, and the first would move the next.
+    drawn.draw_without_rendering()
+    drawn.set_layout_engine("none")
+    for kind in formats:
+        write_whole(files[kind], partial(drawn.savefig, format=kind, metadata=_METADATA[kind]))
+    return said._replace(files=files, alt=in_words(table))
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """What a table holds: the panels, and of each column its values or its range.
+
+    >>> in_words(pd.DataFrame({"panel": ["a", "b"], "lag": [0, 9], "median": [-1.0, 2.5]}))
+    '2 panels: a; b. lag from 0 to 9. median from -1 to 2.5.'
+    """
+    parts = []
+    for name in table:
+        values = pd.unique(table[name].dropna())
+        if name == "panel":
+            words = [str(value) for value in values if value != ""]
+            parts += [f"{len(words)} panels: {'; '.join(words)}." if len(words) > 1 else f"{'; '.join(words)}."][
+                : len(words)
+            ]
+        elif not pd.api.types.is_numeric_dtype(table[name]):
+            parts.append(
+                f"{name}: {', '.join(map(str, values))}." if len(values) <= 14 else f"{len(values)} values of {name}."
+            )
+        elif len(values):
+            low, high = values.min(), values.max()
+            parts.append(f"{name} {low:.3g}." if low == high else f"{name} from {low:.3g} to {high:.3g}.")
+    return " ".join(parts)

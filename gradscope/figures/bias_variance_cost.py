@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from gradscope import analysis
 from gradscope.accounting import has_draws, ledger
-from gradscope.drawing import PANEL, CannotDrawError, looks_of, panel_of
+from gradscope.drawing import CannotDrawError, grid, looks_of, panel_of
 from gradscope.results import Results
 
 SAME = 1.02  # times as many states are as many
@@ -61,28 +61,28 @@ def _front(points: pd.DataFrame) -> pd.Series:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A column for each spectral radius: bias and deviation above error and cost."""
-    panels = table["panel"].unique()
-    figure = Figure(figsize=(PANEL[0] * len(panels) + 0.9, 2 * PANEL[1]))
-    axes = figure.subplots(2, len(panels), sharey="row", squeeze=False)
+    figure, axes = grid(table["panel"].unique(), "", "sd over coins (relative)", "RMS error (relative)", sharex=False)
     looks = looks_of(table["truncation"])
-    for column, panel in enumerate(panels):
+    for panel, (top, bottom) in axes.items():
         own = table[table["panel"] == panel]
-        top, bottom = axes[:, column]
-        top.set_title(panel)
         for row in own.itertuples():
             _point(top, bottom, row, looks[row.truncation])
         front = own[own["front"]].sort_values("unroll")
         front = front.assign(error=front["error"].clip(lower=LEAST))
         bottom.plot(front["unroll"], front["error"], color="0.6", linewidth=0.8, zorder=0, gid="front")
-        top.set(xscale="log", yscale="log", xlabel="bias", xlim=_limits(table["bias"]), ylim=_limits(table["error"]))
+        top.set(
+            xscale="log",
+            yscale="log",
+            xlabel="bias (relative)",
+            xlim=_limits(table["bias"]),
+            ylim=_limits(table["error"]),
+        )
         bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)", ylim=_limits(table["error"]))
         for axis in (top.xaxis, top.yaxis, bottom.yaxis):
             axis.set_major_formatter(lambda size, _: "0" if size < 1.5 * LEAST else f"{size:g}")
-    axes[0, 0].set_ylabel("standard deviation over coins")
-    axes[1, 0].set_ylabel("root mean square error")
-    shown = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
-    labels = [spec for spec in looks if spec in shown]
-    figure.legend([shown[spec] for spec in labels], labels, loc="outside right center", title="truncation")
+    marks = {label: mark for ax in figure.axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = [spec for spec in looks if spec in marks]
+    figure.legend([marks[spec] for spec in labels], labels, loc="outside right center", title="truncation")
     return figure
 
 
@@ -98,6 +98,6 @@ def _point(top: Axes, bottom: Axes, row: Any, look: Mapping[str, Any]) -> None:
     marks |= {} if np.isfinite(deviation) else {"markerfacecolor": "none"}
     deviation, error = (max(size, LEAST) for size in (deviation if np.isfinite(deviation) else error, error))
     top.plot(max(bias, LEAST), deviation, label=spec, **marks)
-    bottom.plot(unroll, error, **marks)
+    bottom.plot(unroll, error, label=spec, **marks)
     if np.isfinite([low, high]).all():
         bottom.vlines(unroll, max(low, LEAST), max(high, LEAST), color=look["color"], linewidth=0.8)

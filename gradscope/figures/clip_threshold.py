@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import analysis
-from gradscope.drawing import COLOURS, DASHES, MARKERS, CannotDrawError, grid, panel_of
+from gradscope.drawing import CannotDrawError, grid, key, looks_for, panel_of
 from gradscope.results import Results
 
 MEASURES = {
@@ -53,15 +53,14 @@ def table(results: Results) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A column for each spectral radius, a row for each measure, a line for each kind of clip."""
-    figure, axes = grid(table["panel"].unique(), "threshold", *MEASURES.values())
-    kinds = [kind for kind in table["kind"].unique() if kind]
+    figure, axes = grid(table["panel"].unique(), r"threshold $\theta$ (of the norm)", *MEASURES.values())
+    looks = looks_for("clip", [kind for kind in table["kind"].unique() if kind])
     for panel, column in axes.items():
         own = table[table["panel"] == panel]
         for measure, ax in zip(MEASURES, column, strict=True):
-            for place, kind in enumerate(kinds):
+            for kind, look in looks.items():
                 line = own[(own["measure"] == measure) & (own["kind"] == kind)]
-                look = {"color": COLOURS[place], "linestyle": DASHES[place]}
-                ax.plot(line["threshold"], line["median"], label=kind, marker=MARKERS[place], markersize=3, **look)
+                ax.plot(line["threshold"], line["median"], label=kind, markersize=3, **look)
                 ax.fill_between(
                     line["threshold"], line["low"], line["high"], color=look["color"], alpha=0.15, linewidth=0
                 )
@@ -69,5 +68,5 @@ def draw(table: pd.DataFrame) -> Figure:
                 for value in own.loc[own["measure"] == name, "median"]:
                     ax.axvline(10.0**value, color="grey", linewidth=0.6, linestyle=":", gid=name)
             ax.set_xscale("log")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", title="clip by")
+    key(figure, axes, "clip by", looks)
     return figure

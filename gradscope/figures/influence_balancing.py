@@ -1,7 +1,7 @@
 """The sign of a truncated gradient, and where descent along it leads.
 
-Influence balancing (Tallec & Ollivier 2017): one parameter, descent by each truncation strategy. Left: what chunks of K
-steps multiply the derivative of their loss by, against K, for a loss at the last step of each chunk and for a loss at
+Influence balancing (Tallec & Ollivier 2017): one parameter, descent by each truncation strategy. First: what chunks of
+K steps multiply the derivative of their loss by, against K, for a loss at the last step of each chunk and for a loss at
 every step; above zero (grey) the gradient has the wrong sign. Dots: the chunks that were run; diamonds: the shortest
 from which on the sign is right. Others: the loss that the last of so many updates saw, median and 10 % to 90 % of the
 seeds. Strategies that update at each step have one loss an update, so that both conventions are the same for them.
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradscope import analysis, influence
-from gradscope.drawing import COLOURS, DASHES, PANEL, CannotDrawError
+from gradscope.drawing import COLOURS, DASHES, CannotDrawError, canvas, label_ends, small
 from gradscope.influence import CONVENTIONS
 from gradscope.results import Results
 
@@ -45,9 +45,9 @@ def draw(table: pd.DataFrame) -> Figure:
     """The sums, and a panel of losses for each convention and value of what else is swept."""
     losses = table[table["panel"] != SUMS]
     panels, looks = losses["panel"].unique(), _looks(losses["truncation"].unique())
-    wide = min(3, 1 + len(panels))
+    wide = min(2, 1 + len(panels))
     bands = -(-(1 + len(panels)) // wide)
-    figure = Figure(figsize=(1.15 * PANEL[0] * wide, 1.2 * PANEL[1] * bands))
+    figure = canvas(wide, bands)
     first, *others = figure.subplots(bands, wide, squeeze=False).flat
     _draw_sums(first, table[table["panel"] == SUMS])
     limits = losses["low"].min() - 1.0, losses["high"].max() + 1.0
@@ -78,8 +78,8 @@ def _draw_sums(ax: Axes, table: pd.DataFrame) -> None:
     colours = dict(zip(CONVENTIONS, COLOURS, strict=False))
     top = table["median"].max() + 3.0
     ax.axhspan(0.0, top, color="0.93", linewidth=0)
-    ax.text(LONGEST, top - 0.6, "wrong sign", ha="right", va="top", fontsize=7, color="0.4")
-    for (steps, words), dash in zip(CONVENTIONS.items(), DASHES, strict=False):
+    ax.text(LONGEST, top - 0.6, "wrong sign", ha="right", va="top", fontsize=small(), color="0.4")
+    for steps, dash in zip(CONVENTIONS, DASHES, strict=False):
         own = table[table["loss_steps"] == steps]
         curve, points = own[own["truncation"] == "chunked"], own[own["truncation"] != "chunked"]
         ax.plot(curve["x"], curve["median"], color=colours[steps], linestyle=dash, gid=f"sum {steps}")
@@ -87,10 +87,10 @@ def _draw_sums(ax: Axes, table: pd.DataFrame) -> None:
         threshold = influence.sign_threshold(steps)
         ax.plot(threshold, 0.0, "D", color=colours[steps], fillstyle="none", markersize=4, gid=f"threshold {steps}")
         ax.annotate(
-            f"{words}:\nright sign from {threshold} on",
-            (0.3, 0.72 if steps == "last" else 0.58),
+            f"{'at the last step' if steps == 'last' else 'at every step'}:\nright sign from {threshold} on",
+            (0.32, 0.75 if steps == "last" else 0.6),
             xycoords="axes fraction",
-            fontsize=7,
+            fontsize=small(),
             color=colours[steps],
         )
     ax.set(title=SUMS, xlabel="steps $K$ of a chunk", xlim=(0, LONGEST * 1.02), ylim=(-8.0, top))
@@ -102,21 +102,8 @@ def _draw_losses(ax: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]
         line = table[table["truncation"] == spec]
         ax.fill_between(line["x"], line["low"], line["high"], color=look["color"], alpha=0.12, linewidth=0)
         ax.plot(line["x"], line["median"], label=spec, gid=spec, **look)
-    ends = table.loc[table.groupby("truncation")["x"].idxmax()].dropna(subset="median").sort_values("median")
-    for spec, x, y in zip(ends["truncation"], ends["x"], _apart(ends["median"], ax.get_ylim()), strict=True):
-        ax.annotate(
-            spec, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=6, color=looks[spec]["color"]
-        )
     ax.set(xlabel="updates", ylabel=r"$\log_{10}$ loss", xlim=(0, table["x"].max()))
-
-
-def _apart(ends: Iterable[float], limits: tuple[float, float]) -> list[float]:
-    """Where to write the labels of lines that end at these heights, ascending, so that none lies on another."""
-    least = 0.042 * (limits[1] - limits[0])
-    places: list[float] = []
-    for end in ends:
-        places.append(max(end, places[-1] + least) if places else end)
-    return places
+    label_ends(ax)
 
 
 def _looks(specs: Iterable[str]) -> dict[str, dict[str, Any]]:

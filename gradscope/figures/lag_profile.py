@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import analysis, lags
-from gradscope.drawing import CannotDrawError, grid, looks_of, panel_of, told_apart
+from gradscope.drawing import CannotDrawError, grid, key, looks_of, panel_of, told_apart
 from gradscope.results import Results
 
 
@@ -45,5 +45,5 @@ def draw(table: pd.DataFrame) -> Figure:
             line = own[own["truncation"] == spec]
             ends = [len(line) - 1] if len(line) and line["lag"].iloc[-1] < own["lag"].max() else []
             ax.plot(line["lag"], line["log10_dh"], label=spec, markersize=4, markevery=ends, **look)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", title="truncation")
+    key(figure, axes, "truncation", looks)
     return figure

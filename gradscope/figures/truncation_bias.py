@@ -12,15 +12,17 @@ from matplotlib.ticker import NullFormatter
 
 from gradscope import analysis
 from gradscope.advice import strategy
-from gradscope.drawing import CannotDrawError, band_lines, grid, radius_bar
+from gradscope.drawing import CannotDrawError, band_lines, grid, hue_of, key, looks_for
 from gradscope.results import Results
+
+LINES = "spectral_radius"
 
 
 def table(results: Results) -> pd.DataFrame:
-    """panel (with the strategy), spectral_radius, tau, then low, median and high of log10 bias over seeds."""
+    """panel (with the strategy), spectral_radius (or another hue), tau; low, median, high of log10 bias over seeds."""
     errors = analysis.truncation_errors(results).dropna(subset="relative_error")
     read = {spec: found for spec in errors["truncation"].unique() if (found := strategy(spec))}
-    errors = errors[errors["truncation"].isin(read)]
+    errors, hue = analysis.lines(errors[errors["truncation"].isin(read)], results, LINES)
     errors = errors.assign(
         panel=[", ".join(filter(None, [row.panel, f"{read[row.truncation][0]}:TAU"])) for row in errors.itertuples()],
         tau=[read[spec][1] for spec in errors["truncation"]],
@@ -33,21 +35,22 @@ def table(results: Results) -> pd.DataFrame:
         )
     with np.errstate(divide="ignore"):
         errors["bias"] = np.log10(errors["relative_error"])
-    return analysis.quantiles(errors, ["panel", "spectral_radius", "tau"], "bias")
+    return analysis.quantiles(errors, ["panel", hue, "tau"], "bias")
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each strategy, and for each value of what else is swept."""
-    radii = table["spectral_radius"].unique()
+    hue = hue_of(table)
+    looks = looks_for(hue, table[hue])
     figure, axes = grid(
         table["panel"].unique(), "TAU (steps)", r"$\log_{10}\,\|g - g_{\mathrm{full}}\|/\|g_{\mathrm{full}}\|$"
     )
     lowest = table.loc[np.isfinite(table["median"]), "median"].min()
     for panel, (ax,) in axes.items():
-        band_lines(ax, table[table["panel"] == panel], "tau", radii)
+        band_lines(ax, table[table["panel"] == panel], "tau", looks)
         ax.axhline(-1.0, color="grey", linewidth=0.6)
         ax.set(xscale="log", ylim=(max(-6.0, lowest - 0.3), max(0.3, table["median"].max() + 0.1)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
-    radius_bar(figure, radii)
+    key(figure, axes, hue, looks)
     return figure

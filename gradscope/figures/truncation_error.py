@@ -10,41 +10,39 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import analysis
-from gradscope.drawing import CannotDrawError, grid, looks_of, told_apart
+from gradscope.drawing import NAMES, CannotDrawError, band_lines, grid, hue_of, key, looks_for, told_apart
 from gradscope.results import Results
 
+LINES = "truncation"
 MEASURES = {"relative_error": r"$\|g - g_{\mathrm{full}}\|\,/\,\|g_{\mathrm{full}}\|$", "cosine": "cosine to full BPTT"}
 
 
 def table(results: Results) -> pd.DataFrame:
-    """panel, measure, truncation, spectral_radius, then low, median and high over seeds."""
+    """panel, truncation (or another hue), spectral_radius, measure, then low, median and high over seeds."""
     errors = analysis.truncation_errors(results)
     if errors["relative_error"].isna().all() or errors["cosine"].isna().all():
         raise CannotDrawError('needs runs with a gradient, loss_steps = "all" and a truncation other than "full"')
     errors = errors[errors["truncation"].isin(told_apart(errors["truncation"]))]
-    by = ["panel", "truncation", "spectral_radius"]
-    return pd.concat(
-        [analysis.quantiles(errors.dropna(subset=name), by, name).assign(measure=name) for name in MEASURES]
-    )
+    errors, hue = analysis.lines(errors, results, LINES)
+    by = ["panel", hue, "spectral_radius"]
+    parts = [analysis.quantiles(errors.dropna(subset=name), by, name).assign(measure=name) for name in MEASURES]
+    return pd.concat(parts, ignore_index=True)
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """Relative error above cosine, a column for each value of what else is swept."""
-    looks = looks_of(table["truncation"])
-    figure, axes = grid(table["panel"].unique(), "spectral radius of $W_{hh}$", *MEASURES.values())
+    hue = hue_of(table)
+    looks = looks_for(hue, table[hue])
+    figure, axes = grid(table["panel"].unique(), NAMES["spectral_radius"], *MEASURES.values())
     for panel, column in axes.items():
         for measure, ax in zip(MEASURES, column, strict=True):
             shown = table[(table["panel"] == panel) & (table["measure"] == measure)]
-            for spec, look in looks.items():
-                line = shown[shown["truncation"] == spec]
-                radius, every = line["spectral_radius"], max(1, len(line) // 6)
-                ax.plot(radius, line["median"], label=spec, markersize=3, markevery=every, **look)
-                ax.fill_between(radius, line["low"], line["high"], color=look["color"], alpha=0.15, linewidth=0)
+            band_lines(ax, shown, "spectral_radius", looks)
         column[0].axhline(1.0, color="grey", linewidth=0.6)
         column[0].set(yscale="log", ylim=_error_limits(table.loc[table["measure"] == "relative_error", "median"]))
         lowest = table.loc[table["measure"] == "cosine", "low"].min()
         column[1].set_ylim(lowest - 0.05 * (1.0 - lowest) - 0.01, 1.0 + 0.05 * (1.0 - lowest) + 0.01)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", title="truncation")
+    key(figure, axes, hue, looks)
     return figure
 
 

@@ -139,7 +139,7 @@ def test_reach_reads_last_step_full_runs_of_the_greatest_length(small):
     chosen = small.runs.query("loss_steps == 'last' and truncation == 'full' and seq_len == 12")
     assert set(reach["run_id"]) == set(chosen["run_id"])
     assert len(reach) == 12 * len(chosen)
-    assert set(analysis.reach(small, longest=False)["seq_len"]) == {6, 12}
+    assert set(analysis.reach(small, lengths=True)["seq_len"]) == {6, 12}
     assert analysis.reach(small.select(truncation="fixed:3")).empty
 
 

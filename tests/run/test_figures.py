@@ -154,7 +154,7 @@ def test_the_lines_are_the_tables_medians(name, x, small):
     for ax, panel in zip(figure.axes, table["panel"].unique(), strict=False):
         assert ax.get_title() == panel
         for radius, group in table[table["panel"] == panel].groupby("spectral_radius"):
-            line = lines(ax)[f"radius {radius:g}"]
+            line = lines(ax)[f"spectral_radius {radius:g}"]
             np.testing.assert_array_equal(line.get_xdata(), group[x])
             np.testing.assert_array_equal(line.get_ydata(), group["median"])
 
@@ -183,7 +183,7 @@ def test_the_heat_map_tells_zero_from_missing(tmp_path):
 
 def test_the_influence_figure_shows_sums_thresholds_and_each_descent(balancing):
     table = module("influence-balancing").table(balancing)
-    sums, last, every = module("influence-balancing").draw(table).axes
+    sums, last, every = module("influence-balancing").draw(table).axes[:3]
     for steps, threshold, of_hundred in (("last", 41, -6.0), ("all", 110, 0.58)):
         assert lines(sums)[f"threshold {steps}"].get_xdata()[0] == threshold
         curve = lines(sums)[f"sum {steps}"].get_ydata()

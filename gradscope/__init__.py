@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradscope.gradients import Gradients, backprop
     from gradscope.integrity import verify
     from gradscope.reporting import report
+    from gradscope.reporting.comparison import compare
     from gradscope.results import Results, load
     from gradscope.run import sweep
     from gradscope.truncations import truncation
@@ -36,6 +37,7 @@ _HOMES = {
     "cell": "cells",
     "clip": "clipping",
     "clip_threshold": "clipping",
+    "compare": "reporting.comparison",
     "figure": "figures",
     "ledger": "accounting",
     "load": "results",
@@ -56,6 +58,7 @@ __all__ = [
     "cell",
     "clip",
     "clip_threshold",
+    "compare",
     "figure",
     "ledger",
     "load",

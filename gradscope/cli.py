@@ -194,13 +194,41 @@ def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Page of a comparison.  [A-and-B.html beside A]")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def report(folder: Path, quiet: bool) -> None:
-    """Write the report and the figures of a sweep's folder again."""
+def report(folders: tuple[Path, ...], out: Path | None, opened: bool, quiet: bool) -> None:
+    """Write the report and the figures of a sweep's folder again; of several, a page that holds them side by side.
+
+    \b
+    gradscope report reports/spectral-radius --open
+    gradscope report reports/sine reports/stocks
+    """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope.results import load
 
-    _report(load(folder), quiet)
+    if len(folders) == 1:
+        if out:
+            raise InputError("is for comparisons", where="--out", hint="the report of one sweep stands in its folder")
+        path = _report(load(folders[0]), quiet)
+    else:
+        names = "-and-".join(folder.resolve().name for folder in folders)
+        path = _compare([load(folder) for folder in folders], out or folders[0].parent / f"{names}.html", quiet)
+    if opened:
+        click.launch(str(path))
+
+
+def _compare(results: list[Results], path: Path, quiet: bool) -> Path:
+    from rich.console import Console
+
+    from gradscope.reporting.comparison import compare
+
+    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+    with console.status("drawing figures and page", spinner="line"):
+        compare(results, path)
+    if not quiet:
+        click.echo(f"comparison: {path}")
+    return path
 
 
 @cli.command()
@@ -330,6 +358,34 @@ def bench(out: Path, workloads: tuple[str, ...], rounds: int | None, quick: bool
         raise click.exceptions.Exit(1)
 
 
+@cli.command()
+@click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("reports/gallery"), help="Folder.  [reports/gallery]"
+)
+@click.option("--check", is_flag=True, help="Run the experiments again and say which numbers differ.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def gallery(names: tuple[str, ...], out: Path, check: bool, quiet: bool) -> None:
+    """Run the shipped experiments, all or some, and keep their figures in a folder, with the numbers to check them by.
+
+    Exit status 1 if the check finds other numbers.
+    """
+    from gradscope import gallery as galleries
+
+    def say(name: str) -> None:
+        if not quiet:
+            click.echo(name)
+
+    if not check:
+        galleries.make(out, names, say)
+        return
+    found = galleries.check(out, names, say)
+    for difference in found:
+        click.echo(difference, err=True)
+    if found:
+        raise click.exceptions.Exit(1)
+
+
 @cli.command("list")
 def list_experiments() -> None:
     """Name the shipped experiments, with the number of their runs."""
@@ -341,7 +397,7 @@ def list_experiments() -> None:
         click.echo(f"{name:<20} {len(resolved):>7,} runs  {first.removeprefix('# ')}")
 
 
-def _report(results: Results, quiet: bool) -> None:
+def _report(results: Results, quiet: bool) -> Path:
     from rich.console import Console
 
     from gradscope.reporting import report
@@ -362,6 +418,7 @@ def _report(results: Results, quiet: bool) -> None:
         if len(found) > PRINTED:
             click.echo(f"- {len(found) - PRINTED} more in the report")
         click.echo(f"report: {path}")
+    return path
 
 
 def _setting(text: str) -> tuple[str, Any]:

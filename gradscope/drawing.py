@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm, Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from scipy.optimize import isotonic_regression
@@ -45,7 +45,7 @@ class CannotDrawError(GradscopeError):
 
 
 @contextmanager
-def style(name: str = "plain", latex: bool = False) -> Iterator[None]:
+def style(name: str = "plain", latex: bool = False, dpi: int = 300) -> Iterator[None]:
     """Settings under which figures are drawn and saved for a venue: the same bytes for the same numbers."""
     chosen = venue(name, latex)
     settings: dict[Any, Any] = sns.axes_style("ticks") | {
@@ -58,7 +58,7 @@ def style(name: str = "plain", latex: bool = False) -> Iterator[None]:
         "ytick.major.width": 0.6,
         "xtick.major.size": 3,
         "ytick.major.size": 3,
-        "savefig.dpi": 300,
+        "savefig.dpi": dpi,
         "svg.hashsalt": "gradscope",
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
@@ -131,7 +131,8 @@ def hue_of(table: pd.DataFrame) -> str:
 def radius_scale(radii: Sequence[float]) -> tuple[Colormap, Normalize]:
     """Colours for spectral radii: dark at 1, blue below, red above."""
     low, high = min(*radii, 0.999), max(*radii, 1.001)
-    return mpl.colormaps["managua_r"], TwoSlopeNorm(1.0, low, high)
+    colours = mpl.colormaps["managua_r"](np.linspace(0.1, 0.9, 256))  # without the ends, which are light on white
+    return ListedColormap(colours), TwoSlopeNorm(1.0, low, high)
 
 
 def _scale(hue: str, values: Sequence[float]) -> tuple[Colormap, Normalize]:
@@ -224,12 +225,26 @@ def label_ends(ax: Axes, header: str = "") -> None:
     places = spread(ends[order, 1], least, 1.0 - least * bool(header))
     text: dict[str, Any] = {"fontsize": small(), "va": "center", "xycoords": "axes fraction", "annotation_clip": False}
     for i, place in zip(order, places, strict=True):
-        colour = lines[i].get_color()
+        colour = legible(lines[i].get_color())
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1, "relpos": (0, 0.5)}
         end = (max(ends[i, 0], 0.0), np.clip(ends[i, 1], 0.0, 1.0))
         ax.annotate(str(lines[i].get_label()), end, (1.05, place), color=colour, arrowprops=leader, **text)
     if header:
         ax.annotate(header, (1.05, places[-1] + least), fontsize=small(), va="center", xycoords="axes fraction")
+
+
+def legible(colour: Any) -> tuple[float, ...]:
+    """A colour, as dark as text on white has to be: a contrast of 4.5 (WCAG 2, 1.4.3)."""
+    rgb = np.array(to_rgb(colour))
+    while _luminance(rgb) > 1.05 / 4.5 - 0.05:
+        rgb = 0.95 * rgb
+    return tuple(rgb.tolist())
+
+
+def _luminance(rgb: np.ndarray[Any, Any]) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def spread(places: np.ndarray[Any, Any], least: float, top: float = 1.0) -> np.ndarray[Any, Any]:

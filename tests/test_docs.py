@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -42,10 +43,13 @@ def test_public_names_have_docstrings_with_examples(name):
         assert ">>>" in shown.__doc__ or "Examples" in shown.__doc__
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["clip", "backprop", "sweep"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["clip", "figure", "backprop", "sweep"])
 def test_readme_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = '{"seeds": 2, "seq_len": 8, "hidden_size": 4, "spectral_radius": [0.9, 1.1]}'
+    if 'gs.load("reports/spectral-radius")' in code:
+        overrides = ast.literal_eval(small) | {"seq_len": [4, 8], "batch_size": 2}
+        gradscope.sweep("spectral-radius", out="reports/spectral-radius", overrides=overrides, jobs=1)
     # In this process, and at a size that takes a moment; what it calls is as written.
     code = code.replace('{"seeds": 2, "seq_len": 50}', f"{small}, jobs=1")
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})

@@ -111,19 +111,24 @@ def write(
     only: Sequence[str] = (),
     style: str = "plain",
     latex: bool = False,
+    dpi: int = 300,
 ) -> list[Drawn]:
-    """Write every figure that the results allow, or some only, into `folder`, as `NAME.FORMAT` and `NAME.csv`."""
+    """Write every figure that the results allow, or some only, into `folder`, as `NAME.FORMAT` and `NAME.csv`.
+
+    `dpi` is of PNG, and of what is dense in SVG and PDF. Raises InputError for an unknown format, figure or style.
+    """
     for kind in formats:
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
     for name in only:
         _module(name)
     folder.mkdir(parents=True, exist_ok=True)
-    with drawing.style(style, latex):
+    with drawing.style(style, latex, dpi):
         drawn = [_write(name, results, folder, formats) for name in only or names()]
     how = {
         "style": style,
         "latex": latex,
+        "dpi": dpi,
         "view": results.view._asdict() | {"facet": list(results.view.facet)},
         "formats": list(formats),
         "versions": versions(),

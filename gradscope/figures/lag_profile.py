@@ -35,7 +35,7 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, axes = grid(
         table["panel"].unique(),
         "lag (steps)",
-        r"$\log_{10}$ of the expected $\|\partial L/\partial h_t\|$",
+        r"$\log_{10}$ of the mean norm",
         sharey=False,
     )
     looks = looks_of(table["truncation"])

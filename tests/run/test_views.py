@@ -1,4 +1,4 @@
-"""Figures as users ask for them: other lines and panels, some runs only, a venue's size; and drawn again and checked."""
+"""Figures as users ask for them: other lines and panels, some runs only, a venue's size; drawn again and checked."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_widths_are_those_of_the_venues():
 
 
 def test_what_cannot_be_a_style_is_refused(small, monkeypatch):
-    with pytest.raises(gs.InputError, match="style: unknown style 'neurip'; allowed: .*; did you mean 'neurips'"):
+    with pytest.raises(gs.InputError, match=r"style: unknown style 'neurip'; allowed: .*; did you mean 'neurips'"):
         gs.figure(small, "gradient-vs-lag", style="neurip")
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(gs.InputError, match="latex: latex is not installed"):
@@ -162,6 +162,16 @@ def test_colours_of_numbers_get_darker_all_the_way(hue, values):
     colours = [to_rgb(look["color"]) for look in drawing.looks_for(hue, values).values()]
     grey = np.array(colours) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(grey) < 0).all()
+
+
+@pytest.mark.parametrize("colour", ["white", "yellow", "0.9", "C0", "black"])
+def test_text_is_dark_enough_on_white(colour):
+    def luminance(rgb):  # of WCAG 2
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    assert 1.05 / (luminance(drawing.legible(colour)) + 0.05) >= 4.5
+    assert drawing.legible("black") == (0.0, 0.0, 0.0)
 
 
 def test_labels_at_the_ends_of_lines_do_not_lie_on_each_other(small):

@@ -1,0 +1,148 @@
+"""The gallery: what is kept, and what its check finds. CI holds the kept one against new runs of all experiments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import gradscope as gs
+from gradscope import figures, gallery
+from gradscope.cli import cli
+from gradscope.files import read_json, write_json
+
+KEPT = Path(__file__).parent.parent.parent / "reports" / "gallery"
+SIZE = 8_000_000  # bytes in all
+
+
+@pytest.fixture
+def running(monkeypatch, small, balancing):
+    """The gallery's runs, by small sweeps in place of the shipped experiments."""
+    runs = {"spectral-radius": small, "influence-balancing": balancing}
+
+    def run(names, say):
+        return [(name, results) for name, results in runs.items() if name in (names or runs)]
+
+    monkeypatch.setattr(gallery, "_run", run)
+    monkeypatch.setattr("gradscope.experiment.names", lambda: list(runs))
+    return runs
+
+
+@pytest.fixture
+def made(running, tmp_path):
+    gallery.make(tmp_path, say=lambda _: None)
+    return tmp_path
+
+
+def change(folder, edit):
+    kept = read_json(folder / gallery.NUMBERS)
+    edit(kept["experiments"]["spectral-radius"]["figures"])
+    write_json(folder / gallery.NUMBERS, kept)
+
+
+def test_pictures_the_report_and_an_index_are_kept_and_no_tables(made):
+    names = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert {path.rpartition(".")[2] for path in names} == {"png", "html", "json", "md"}
+    assert {"spectral-radius/gradient-vs-lag.png", "influence-balancing/influence-balancing.png"} <= names
+    assert [name for name in names if name.endswith("html")] == ["spectral-radius/report.html"]
+    index = (made / "README.md").read_text(encoding="utf-8")
+    assert all(name in index for name in names if name.endswith("png"))
+
+
+def test_the_same_runs_pass(made):
+    assert gallery.check(made, say=lambda _: None) == []
+
+
+def test_another_number_is_found(made):
+    def edit(kept):
+        count, *levels = kept["gradient-vs-lag"]["columns"]["median"]
+        kept["gradient-vs-lag"]["columns"]["median"] = [count, *levels[:-1], str(float(levels[-1]) + 1.0)]
+
+    change(made, edit)
+    (found,) = gallery.check(made, say=lambda _: None)
+    assert found.startswith("spectral-radius: gradient-vs-lag: median: 72, ")
+
+
+def test_other_rows_a_figure_more_or_less_and_a_missing_picture_are_found(made):
+    def edit(kept):
+        kept["gradient-vs-lag"]["rows"] += 1
+        del kept["truncation-error"]
+        kept["cosine-distribution"] = kept["lag-profile"]
+
+    change(made, edit)
+    (made / "spectral-radius" / "lag-profile.png").unlink()
+    found = "\n".join(gallery.check(made, say=lambda _: None))
+    assert "gradient-vs-lag: 73 rows of panel" in found
+    assert "truncation-error is now drawn" in found
+    assert "cosine-distribution is no longer drawn" in found
+    assert "lag-profile.png is missing" in found
+
+
+def test_a_part_is_made_again_and_the_rest_kept(made):
+    before = read_json(made / gallery.NUMBERS)
+    gallery.make(made, ["influence-balancing"], say=lambda _: None)
+    assert read_json(made / gallery.NUMBERS) == before
+
+
+def test_a_digest_holds_the_extremes_and_quartiles(small):
+    table = figures.table_of(small, "gradient-vs-lag")
+    digest = gallery.numbers(small)["gradient-vs-lag"]
+    assert digest["rows"] == len(table)
+    assert digest["columns"]["panel"] == ["linear", "tanh"]
+    count, *levels = map(float, digest["columns"]["median"])
+    assert count == table["median"].notna().sum()
+    assert levels[0] == pytest.approx(table["median"].min(), rel=1e-5)
+    assert levels[-1] == pytest.approx(table["median"].max(), rel=1e-5)
+
+
+def test_numbers_without_end_are_kept():
+    digest = gallery._digest(pd.DataFrame({"panel": ["a", "b", "c"], "x": [-np.inf, np.nan, 2.0]}))
+    assert digest == {"rows": 3, "columns": {"panel": ["a", "b", "c"], "x": ["2", "-inf", "-inf", "-inf", "2", "2"]}}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "same"),
+    [
+        (["2", "1", "100"], ["2", "1", "100.05"], True),
+        (["2", "1", "100"], ["2", "1", "101"], False),
+        (["2", "-inf", "1"], ["2", "-inf", "1"], True),
+        (["2", "-inf", "1"], ["2", "-9", "1"], False),
+        (["3", "1", "2"], ["2", "1", "2"], False),
+        (["a"], ["b"], False),
+        (["1"], ["1", "2"], False),
+    ],
+)
+def test_columns_are_the_same_up_to_a_thousandth(was, now, same):
+    assert gallery._same(was, now) == same
+
+
+def test_what_cannot_be_checked_is_refused(tmp_path):
+    with pytest.raises(gs.InputError, match="holds no gallery"):
+        gallery.check(tmp_path)
+    with pytest.raises(gs.InputError, match="unknown experiment 'spectral'"):
+        gallery.make(tmp_path, ["spectral"])
+    (tmp_path / gallery.NUMBERS).write_text(json.dumps({"experiments": {}}), encoding="utf-8")
+    with pytest.raises(gs.InputError, match="damaged"):
+        gallery.check(tmp_path)
+
+
+def test_the_command_line_makes_and_checks(running, tmp_path):
+    place = ["-o", str(tmp_path)]
+    assert CliRunner().invoke(cli, ["gallery", *place]).exit_code == 0
+    assert CliRunner().invoke(cli, ["gallery", "--check", *place]).exit_code == 0
+    (tmp_path / "spectral-radius" / "lag-profile.png").unlink()
+    result = CliRunner().invoke(cli, ["gallery", "--check", *place])
+    assert result.exit_code == 1
+    assert "lag-profile.png is missing" in result.output
+
+
+def test_the_kept_gallery_is_whole_and_small():
+    kept = read_json(KEPT / gallery.NUMBERS)["experiments"]
+    assert list(kept) == gs.experiment.names()
+    for name, one in kept.items():
+        assert {path.stem for path in (KEPT / name).glob("*.png")} == set(one["figures"])
+    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < SIZE

@@ -61,23 +61,29 @@ def _t(freedom: int) -> float:
     return float(stats.t.ppf(0.975, freedom))
 
 
-def panels(results: Results, lines: str | None = None) -> pd.Series:
+def panels(results: Results, lines: str | None = None, among: Sequence[str] | None = None) -> pd.Series:
     """For each run, its values of the swept parameters that are on no axis of the figures, in words.
 
     An option counts as swept if it takes several values within one cell and task. What the view asks for comes first,
-    whether on an axis or not; the parameter by which the `lines` of a panel differ is left out.
+    whether on an axis or not; the parameter by which the `lines` of a panel differ is left out, and so are, of what
+    nobody asked for, all that are not `among` some.
     """
     runs, shown = results.runs, results.view.parameters
+    others = [name for name in results.parameters if name not in (*AXES, *shown)]
     label = pd.Series("", index=runs.index)
-    kinds = ["cell", "task"]
-    for name in (*shown, *(name for name in results.parameters if name not in (*AXES, *shown))):
+    for name in (*shown, *(name for name in others if among is None or name in among)):
         if name == lines:
             continue
-        own = runs[[name]].groupby([runs[kind] for kind in kinds if kind != name], observed=True)[name]
-        if own.nunique().max() > 1:
+        if _swept(runs, name):
             words = _words(runs[name]).where(runs[name].notna(), "")
             label = label + np.where((label != "") & (words != ""), ", ", "") + words
     return label
+
+
+def _swept(runs: pd.DataFrame, name: str) -> bool:
+    """Whether a parameter takes several values within one cell and task."""
+    kinds = [runs[kind] for kind in ("cell", "task") if kind != name]
+    return bool(runs[[name]].groupby(kinds, observed=True)[name].nunique().max() > 1)
 
 
 def _words(values: pd.Series) -> pd.Series:
@@ -136,7 +142,7 @@ def beside(results: Results, first: str = "") -> str | None:
     taken = {*AXES, *results.view.facet, "cell", "task"}
     runs = _of_networks(results)
     whole = [name for name in results.parameters if runs[name].notna().all()]  # not an option of one task among several
-    swept = [name for name in _varying(runs, whole) if name not in taken]
+    swept = [name for name in whole if name not in taken and _swept(runs, name)]
     order = {name: (name != first, not pd.api.types.is_numeric_dtype(runs[name])) for name in swept}
     return min(swept, key=order.__getitem__, default=None)
 
@@ -255,7 +261,7 @@ def decay_rates(table: pd.DataFrame, along: str | None = None) -> pd.DataFrame:
         rate = growth_rate(run["lag"].to_numpy(), run["log10_dh"].to_numpy())
         constant = abs(rate) * np.ptp(live["lag"]) < 1e-6
         rows.append((*key, rate, "constant" if constant else "vanishing" if rate < 0 else "exploding"))
-    return pd.DataFrame(rows, columns=[*by, "rate", "state"])
+    return pd.DataFrame(rows, columns=[*by, "rate", "state"]).astype({"rate": float})
 
 
 def regimes(results: Results, along: str | None = None) -> pd.DataFrame:

@@ -1,27 +1,32 @@
-"""The report: figures and findings as one HTML file that opens offline."""
+"""The report: findings, figures, tables and method as one HTML file that opens offline."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gradscope import figures
 from gradscope.accounting import excerpt
 from gradscope.accounting import write as write_ledger
 from gradscope.errors import InputError
-from gradscope.files import write_whole
-from gradscope.reporting.findings import findings
+from gradscope.records import FAILED
+from gradscope.reporting import page
+from gradscope.reporting.explorer import explorer
+from gradscope.reporting.findings import TOPICS, Finding, findings
+from gradscope.reporting.method import definitions
+from gradscope.reporting.pictures import picture
+from gradscope.reporting.references import bibtex, methods, references
+from gradscope.reporting.tables import text
 from gradscope.results import Results
 from gradscope.values import in_words
 
-SMALL_SVG = 200_000  # bytes; of larger figures the smaller of SVG and PNG is embedded
+MOST_FINDINGS = 6  # of a topic that stand unfolded
 
 
 def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
@@ -32,6 +37,10 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
     results : from `gs.sweep` or `gs.load`; the whole of them, since the report stands for its folder.
     formats : of the figures: "png", "svg", "pdf"; the report itself needs the first two.
 
+    Raises
+    ------
+    InputError : a selection; an unknown format.
+
     Examples
     --------
     `gs.report(gs.load("reports/spectral-radius"))`
@@ -40,50 +49,157 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
         raise InputError("a report is of all results in a folder, not of a selection", where="report")
     priced = write_ledger(results)
     drawn = figures.write(results, results.folder / "figures", tuple(dict.fromkeys([*formats, "png", "svg"])))
-    environment = Environment(
-        loader=PackageLoader("gradscope.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    text = environment.get_template("report.html.j2").render(
-        manifest=results.manifest,
-        grid={key: in_words(values) for key, values in results.manifest["grid"].items() if values != [None]},
-        findings=findings(results),
-        figures=[_embedded(figure) for figure in drawn if figure.files],
-        drawn={figure.name for figure in drawn if figure.files},
-        not_drawn=[figure for figure in drawn if not figure.files],
-        ledger=[] if priced is None else _shown(priced),
+    pictures = [picture(figure) for figure in drawn if figure.files]
+    manifest, found = results.manifest, anchored(findings(results))
+    cited = references(manifest["grid"], [one.name for one in pictures])
+    exploring = explorer(results)
+    return page.write(
+        "report.html.j2",
+        results.folder / "report.html",
+        scripts=[exploring.script, exploring.library_text] if exploring else [],
+        manifest=manifest,
         runs=len(results.runs),
-        status=results.runs["status"].astype(str).value_counts().to_dict(),
-        to_json=lambda value: json.dumps(value, ensure_ascii=False),
-        number=_number,
+        seeds=results.runs["seed"].nunique(),
+        varied=varied(manifest["grid"]),
+        fixed=_fixed(manifest),
+        headings=TOPICS,
+        topics=by_topic(found),
+        most=MOST_FINDINGS,
+        behind=[(key, finding) for key, finding in found.items() if finding.rows is not None],
+        pictures=pictures,
+        drawn={one.name: one.title for one in pictures},
+        not_drawn=[figure for figure in drawn if not figure.files],
+        explorer=exploring,
+        ledger=[] if priced is None else list(_priced(excerpt(priced))),
+        status=_status(results),
+        failed=_failed(results),
+        again=_again(manifest["command"]),
+        networks=set(manifest["grid"]["task"]) != {"influence-balancing"},
+        methods=methods(manifest["grid"]),
+        definitions=definitions(manifest["grid"]),
+        provenance=_provenance(manifest),
+        references=cited,
+        bibtex=bibtex(cited),
     )
-    path = results.folder / "report.html"
-    write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
-    return path
 
 
-def _shown(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of the ledger that the page shows; None for what is no number."""
-    return [
-        {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
-        for row in excerpt(table).to_dict("records")
+def anchored(found: Iterable[Finding]) -> dict[str, Finding]:
+    """Anchor -> finding: its key, and where two have the same, what they are about tells them apart."""
+    anchors: dict[str, Finding] = {}
+    for finding in found:
+        about = f"{finding.topic}\n{finding.panel}\n{finding.detail}".encode()
+        key = finding.key if finding.key not in anchors else f"{finding.key}-{hashlib.sha256(about).hexdigest()[:6]}"
+        anchors[key] = finding
+    return anchors
+
+
+def by_topic(found: dict[str, Finding]) -> dict[str, list[tuple[str, Finding]]]:
+    """Topic -> its findings with their anchors, in the order of the page."""
+    topics = {topic: [(key, one) for key, one in found.items() if one.topic == topic] for topic in TOPICS}
+    return {topic: own for topic, own in topics.items() if own}
+
+
+def varied(grid: dict[str, list[Any]]) -> list[tuple[str, str]]:
+    """The parameters of a grid that have several values, in words.
+
+    >>> varied({"seq_len": [50, 100], "cell": ["elman"]})
+    [('seq_len', '50, 100')]
+    """
+    return [(key, in_words(values)) for key, values in grid.items() if len(values) > 1]
+
+
+def _fixed(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """What all runs have in common, and the data that they were run on, in words."""
+    common = [
+        (key, in_words(values)) for key, values in manifest["grid"].items() if len(values) == 1 and values != [None]
     ]
+    data = [
+        (f"{task}: {key}", json.dumps(value, ensure_ascii=False) if key == "vocabulary" else str(value))
+        for task, record in manifest["data"].items()
+        for key, value in record.items()
+    ]
+    return common + data
 
 
-def _number(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A number with its interval, both to three digits; nothing if there is none."""
-    if value is None:
+def _priced(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables of a ledger that the page shows, one for each setting, with their captions."""
+    for (panel, radius, steps), own in rows.groupby(["panel", "spectral_radius", "loss_steps"], sort=False):
+        caption = ", ".join(filter(None, [str(panel), f"spectral radius {radius:g}", f"losses at steps: {steps}"]))
+        tosses = own["variance"] != "none"
+        columns = {
+            "truncation": own["truncation"],
+            "bias": _intervals(own, "bias"),
+            "sd over coins": _intervals(own, "coin_sd").where(tosses, ""),
+            "variance": own["variance"].where(tosses, ""),
+            "states kept": own["unroll"].map("{:.3g}".format),
+            "time, full = 1": own["seconds_over_full"].map(text),
+            "beaten by": [_beaten(row) for row in own.itertuples()],
+            "median cosine": own["cosine_p50"].map(text),
+            "wrong sign, %": (100.0 * own["wrong_sign_share"]).map(text),
+            "bias over all data": _intervals(own, "population_bias").where(
+                own["population_bias"] > 0, np.where(own["bias"] > 0, "not above chance", "0")
+            ),
+            "sd over minibatches": _intervals(own, "batch_sd"),
+            "steps back": own["state_steps"].map("{:.3g}".format),
+        }
+        yield caption, pd.DataFrame(columns)
+
+
+def _intervals(rows: pd.DataFrame, measure: str) -> pd.Series:
+    """A measure with its interval, in words; nothing where it is no number."""
+    found = zip(rows[measure], rows[f"{measure}_low"], rows[f"{measure}_high"], strict=True)
+    return pd.Series([_interval(*one) for one in found], index=rows.index, dtype=object)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """A number with its interval; nothing if there is none."""
+    if not np.isfinite(value):
         return ""
-    interval = "" if low is None or high is None or low == high else f" ({low:.2g} to {high:.2g})"
-    return f"{value:.3g}{interval}"
+    return f"{value:.3g}" + (f" ({low:.2g} to {high:.2g})" if np.isfinite([low, high]).all() and low != high else "")
 
 
-def _embedded(figure: figures.Drawn) -> dict[str, Any]:
-    """A figure as the template needs it: SVG where that is small, else the smaller of SVG and PNG, as a data URI."""
-    svg, png = figure.files["svg"].read_bytes(), figure.files["png"].read_bytes()
-    kind, data = ("svg+xml", svg) if len(svg) <= max(SMALL_SVG, len(png)) else ("png", png)
-    return figure._asdict() | {
-        "image": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
-        # A PNG holds its width in pixels in bytes 16 to 19; shown at one and a half times its size in print.
-        "width": round(int.from_bytes(png[16:20], "big") / 300 * 96 * 1.5),
-        "files": {kind: f"figures/{path.name}" for kind, path in figure.files.items()},
-    }
+def _beaten(row: Any) -> str:
+    """By which truncation one is beaten, and after how many draws."""
+    if not isinstance(row.beaten_by, str):
+        return ""
+    words = f"{row.beaten_by}, {row.beaten_after:,.0f} draw{'s' if row.beaten_after != 1 else ''}"
+    return words + (f", on all data {row.beaten_on_all_data:,.0f}" if np.isfinite(row.beaten_on_all_data) else "")
+
+
+def _status(results: Results) -> pd.DataFrame:
+    """How many runs ended in which way, failures by reason."""
+    runs = results.runs
+    status = runs["status"].astype(str).str.replace(r" at step \d+", "", regex=True)
+    reason = runs["message"].astype(str).where(status == FAILED, "")
+    counts = pd.DataFrame({"status": status, "reason": reason}).value_counts().rename("runs").reset_index()
+    counts = counts.assign(share=counts["runs"] / len(runs))
+    return counts if reason.any() else counts.drop(columns="reason")
+
+
+def _failed(results: Results) -> pd.DataFrame | None:
+    """The runs that failed: what tells them apart, and why; None if none did."""
+    runs = results.runs[results.runs["status"] == FAILED]
+    if runs.empty:
+        return None
+    apart = [name for name in results.parameters if len(results.runs[name].unique()) > 1]
+    return runs[["run_id", *apart, "message"]].reset_index(drop=True)
+
+
+def _again(command: str) -> str:
+    """How to measure again what failed."""
+    ours = command.startswith("gradscope sweep")
+    return f"{command} --retry-failed" if ours else "gs.sweep(..., retry_failed=True)"
+
+
+def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
+    platform = manifest["platform"]
+    return [
+        ("command", manifest["command"] or "gradscope.sweep, from Python"),
+        ("hash of the sweep", manifest["hash"]),
+        ("started", manifest["started"]),
+        ("finished", manifest["finished"] or "not yet"),
+        ("versions", versions),
+        ("platform", f"{platform['system']}, {platform['machine']}, {platform['cores']} cores"),
+        *((f"SHA-256 of {name}", digest) for name, digest in manifest.get("tables", {}).items()),
+    ]

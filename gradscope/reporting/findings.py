@@ -1,59 +1,164 @@
-"""Findings in words: each sentence is computed from the tables, with its interval and the figure that shows it."""
+"""Findings in words: each sentence is computed from the tables, with its interval, its figure and its rows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from gradscope import analysis
+from gradscope import advice, analysis
 from gradscope.accounting import FEWER, has_draws, ledger
 from gradscope.clipping import QUANTILES, WIDEST, steps_for
-from gradscope.drawing import told_apart
 from gradscope.influence import CONVENTIONS, SUM, sign_threshold
+from gradscope.records import FAILED
 from gradscope.results import Results
 
+TOPICS = {  # in the order of the page
+    "caveats": "Before you read on",
+    "regimes": "Vanishing and exploding",
+    "reach": "What reaches the first step",
+    "bias": "What truncation costs",
+    "coins": "Truncations as estimators",
+    "clipping": "Clipping",
+    "balancing": "Influence balancing",
+}
+STATES = {  # of `analysis.regimes`, as columns say them
+    "vanishing": "vanish in",
+    "exploding": "grow in",
+    "constant": "constant in",
+    "zero": "zero in",
+    "overflow": "overflow in",
+    "short": "too short in",
+}
 UNBOUNDED = {  # of the coins' variance
     "infinite": "has no bound",
     "mixed": "has no bound in some seeds",
     "heavy": "is mostly that of single draws",
 }
 TOLERANCE = 0.1  # relative error up to which a truncation is said to be good enough
+SMALL = f"{100 * TOLERANCE:g} %"
+LISTED = 6  # truncations that a sentence names
+DECADES = "log10 of the norm"
 
 
 class Finding(NamedTuple):
-    """A sentence, and the name of the figure that shows it ("" for none)."""
+    """A sentence and what it rests on.
+
+    Attributes
+    ----------
+    text : the sentence.
+    figure : the name of the figure that shows it; "" for none.
+    topic : what it belongs to, one of `TOPICS`.
+    panel : what else is swept, in words, that it is about; "" if nothing is, or all of it.
+    detail : what tells it from others of its topic and panel; "" if there is one only.
+    rows : the numbers behind it, with their units in the columns' names; None if the sentence has them all.
+    source : what the rows are computed from.
+    """
 
     text: str
     figure: str = ""
+    topic: str = "caveats"
+    panel: str = ""
+    detail: str = ""
+    rows: pd.DataFrame | None = None
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is about, as an anchor; the same whatever else is found.
+
+        >>> Finding("", topic="regimes", panel="gaussian, relu").key
+        'regimes-gaussian-relu'
+        """
+        words = re.sub(r"[^a-z0-9.]+", "-", f"{self.topic}-{self.panel}-{self.detail}".lower())
+        return words.strip("-.")
 
 
 def findings(results: Results) -> list[Finding]:
     """What the results say, caveats first; nothing that they do not support."""
-    parts = (_caveats, _regimes, _reach, _truncation, _ledger, _clips, _descents)
+    parts = (_caveats, _regimes, _reach, _bias, _single_draws, _ledger, _clips, _descents)
     return [finding for part in parts for finding in part(results)]
 
 
 def _caveats(results: Results) -> Iterator[Finding]:
     if not results.manifest["finished"]:
         runs, planned = len(results.runs), results.manifest["runs"]
-        yield Finding(f"The sweep is not finished: this is from {runs:,} of its {planned:,} runs.")
+        yield Finding(
+            f"The sweep is not finished: this is from {runs:,} of its {planned:,} runs.", detail="not finished"
+        )
     if len(results.runs["seed"].unique()) == 1:
-        yield Finding("One seed: nothing here says how much another draw would differ.")
+        yield Finding("One seed: nothing here says how much another draw would differ.", detail="one seed")
     status, everything = results.runs["status"].astype(str), f"{len(results.runs):,} runs"
-    if count := status.str.startswith("forward overflow").sum():
-        yield Finding(f"{count:,} of {everything} left float64's range on the way forward: no gradient.")
+    overflowed = status.str.startswith("forward overflow")
+    if count := overflowed.sum():
+        yield Finding(
+            f"{count:,} of {everything} left float64's range on the way forward: no gradient.",
+            detail="overflow",
+            rows=_by_panel(results, overflowed),
+            source="runs.parquet: status",
+        )
     for reason, failed in results.failed.items():
-        yield Finding(f"{failed:,} of {everything} failed and are left out: {reason}.")
+        these = (status == FAILED) & (results.runs["message"].astype(str) == reason)
+        yield Finding(
+            f"{failed:,} of {everything} failed and are left out: {reason}.",
+            detail=f"failed {reason}",
+            rows=_by_panel(results, these),
+            source="runs.parquet: status, message",
+        )
+
+
+def _by_panel(results: Results, chosen: pd.Series) -> pd.DataFrame:
+    """How many of the runs are chosen, where any is: by panel and spectral radius."""
+    by = [analysis.panels(results).rename("swept"), results.runs["spectral_radius"].rename("spectral radius")]
+    counts = chosen.groupby(by, observed=True).agg(["sum", "size"]).reset_index()
+    return counts[counts["sum"] > 0].rename(columns={"sum": "these runs", "size": "of runs"}).reset_index(drop=True)
 
 
 def _regimes(results: Results) -> Iterator[Finding]:
+    runs = analysis.networks(results)
     for panel, own in analysis.regimes(results).groupby("panel", observed=True):
+        level = _level(runs, str(panel))
         text = _boundary_text(own) + _half_life_text(own) + _exceptions_text(own)
         if text:
-            yield Finding(_about(str(panel), text.strip()), "radius-lag-map")
+            yield Finding(
+                _about(str(panel), text.strip(), level),
+                "radius-lag-map",
+                "regimes",
+                str(panel),
+                rows=rates(own),
+                source="timesteps: log10_dh against lag; last-step losses, full BPTT, longest sequences",
+            )
+
+
+def _level(runs: pd.DataFrame, panel: str) -> str:
+    """The input level, if there is one only, of a panel of networks in which the boundary depends on it."""
+    scales = runs["input_scale"].unique()
+    bent = (runs.loc[runs["panel"] == panel, "activation"].astype(str) != "linear").any()
+    return f"input scale {scales[0]:g}" if bent and len(scales) == 1 else ""
+
+
+def rates(regimes: pd.DataFrame) -> pd.DataFrame:
+    """The decay rates of one panel of `analysis.regimes`, a row for each spectral radius.
+
+    Seeds in each state, the mean rate over those that have one, in nats a step, with the ends of its 95 % interval, and
+    the half-life in steps, where the interval is below zero.
+    """
+    rows = []
+    for radius, own in regimes.groupby("spectral_radius"):
+        rate = analysis.estimate(list(own["rate"].dropna()))
+        low, high = rate.value - rate.half_width, rate.value + rate.half_width
+        vanishes = rate.value < 0 and not high >= 0
+        half_life = np.log(2.0) / -rate.value if vanishes else np.nan
+        states = own["state"].value_counts().to_dict()
+        rows.append((radius, len(own), states, rate.value, low, high, half_life))
+    names = ["spectral radius", "seeds", "states", "rate (nats a step)", "95 % from", "95 % to", "half-life (steps)"]
+    table = pd.DataFrame(rows, columns=names)
+    for place, state in enumerate(state for state in STATES if any(state in found for found in table["states"])):
+        table.insert(2 + place, STATES[state], [found.get(state, 0) for found in table["states"]])
+    return table.drop(columns="states")
 
 
 def _boundary_text(regimes: pd.DataFrame) -> str:
@@ -135,24 +240,96 @@ def _reach(results: Results) -> Iterator[Finding]:
                 f"spectral radius {low['spectral_radius']:g} to {_power(high['median'])} at "
                 f"{high['spectral_radius']:g}."
             )
-            yield Finding(_about(str(panel), text), "gradient-vs-length")
+            names = ["spectral radius", f"{DECADES}: median", "10 % of seeds below", "90 % of seeds below", "seeds"]
+            rows = own[["spectral_radius", "median", "low", "high", "seeds"]].set_axis(names, axis=1)
+            yield Finding(
+                _about(str(panel), text),
+                "gradient-vs-length",
+                "reach",
+                str(panel),
+                rows=rows.reset_index(drop=True),
+                source="timesteps: log10_dh at t = 1; last-step losses, full BPTT",
+            )
 
 
-def _truncation(results: Results) -> Iterator[Finding]:
+def _bias(results: Results) -> Iterator[Finding]:
+    """Up to which radius truncations that toss no coins are good enough, in every one of its seeds or nearly so."""
+    curves, seq_len = advice.curves(results), results.runs["seq_len"].max()
+    curves = curves.assign(truncation=curves["strategy"] + ":" + curves["tau"].astype(str))
+    for panel, own in curves.groupby("panel", observed=True, sort=True):
+        seeds = int(own["seeds"].max())
+        good = own["upper"] < TOLERANCE if seeds > 1 else own["bias"] < TOLERANCE
+        own = own.assign(good=good & (own["highest"] <= advice.FAR * TOLERANCE))
+        rows = pd.DataFrame([_reach_of(spec, bend) for spec, bend in own.groupby("truncation", sort=False)])
+        named = _named(own)
+        parts = [f"{row[0]} {row[1]}" for row in rows.itertuples(index=False) if row[0] in named]
+        how = f"with 95 % confidence over {seeds} seeds" if seeds > 1 else "in the one seed measured, without interval"
+        rest = len(rows) - len(parts)
+        text = (
+            f"the bias of the recurrent gradient stays below {SMALL} ({how}; losses at all {seq_len} steps), by "
+            f"spectral radius: {'; '.join(parts)}{f'; {rest} more in the rows' if rest else ''}."
+        )
+        yield Finding(
+            _about(str(panel), text),
+            "truncation-error",
+            "bias",
+            str(panel),
+            rows=rows,
+            source="runs.parquet: relative_error of the all-steps runs of the longest sequences",
+        )
+
+
+def _reach_of(truncation: str, bend: pd.DataFrame) -> dict[str, object]:
+    """Where a truncation is good enough, and what its bias is nearest to radius 1."""
+    bend = bend.sort_values("spectral_radius")
+    radii = bend["spectral_radius"].to_numpy()
+    near = bend.iloc[int(np.abs(radii - 1.0).argmin())]
+    where = f"at radius {near['spectral_radius']:g}"
+    return {
+        "truncation": truncation,
+        f"bias below {SMALL}": _where(radii, bend["good"].to_numpy()),
+        "median below it": _where(radii, (bend["bias"] < TOLERANCE).to_numpy()),
+        f"bias {where}: median": near["bias"],
+        "95 % confidence it is below": near["upper"],
+        "greatest of seeds": near["highest"],
+        "seeds": near["seeds"],
+    }
+
+
+def _named(curves: pd.DataFrame) -> list[str]:
+    """The truncations that a sentence names: all if they are few, else the longest of each strategy."""
+    if curves["truncation"].nunique() <= LISTED:
+        return list(curves["truncation"].unique())
+    return list(curves.loc[curves.groupby("strategy")["tau"].idxmax(), "truncation"])
+
+
+def _single_draws(results: Results) -> Iterator[Finding]:
+    """How near single draws of truncations that toss coins are; a sweep with draws says more than that."""
     errors = analysis.truncation_errors(results).dropna(subset="relative_error")
-    errors = errors[errors["truncation"].isin(told_apart(errors["truncation"]))]
-    order = {spec: place for place, spec in enumerate(errors["truncation"].unique())}
-    medians = analysis.quantiles(errors, ["panel", "seq_len", "truncation", "spectral_radius"], "relative_error")
-    for (panel, seq_len), own in medians.groupby(["panel", "seq_len"], observed=True):
+    errors = errors[[advice.strategy(spec) is None for spec in errors["truncation"]]]
+    if has_draws(results) or errors.empty:
+        return
+    medians = analysis.quantiles(errors, ["panel", "truncation", "spectral_radius"], "relative_error")
+    for panel, own in medians.groupby("panel", observed=True):
         parts = [
             f"{spec} {_where(group['spectral_radius'].to_numpy(), (group['median'] < TOLERANCE).to_numpy())}"
-            for spec, group in sorted(own.groupby("truncation"), key=lambda item: order[item[0]])
+            for spec, group in own.groupby("truncation", sort=False)
         ]
         text = (
-            f"relative error of the recurrent gradient below {TOLERANCE:.0%} (median over seeds, losses at all "
-            f"{seq_len} steps; with coins, of a single draw), by spectral radius: {'; '.join(parts)}."
+            f"a single draw of coins is within {SMALL} of full BPTT's gradient (median over seeds), by spectral "
+            f"radius: {'; '.join(parts)}. One draw does not tell bias from spread: set draws for that."
         )
-        yield Finding(_about(str(panel), text), "truncation-error")
+        names = ["truncation", "spectral radius", "relative error: median", "10 % of seeds", "90 % of seeds", "seeds"]
+        rows = own[["truncation", "spectral_radius", "median", "low", "high", "seeds"]].set_axis(names, axis=1)
+        yield Finding(
+            _about(str(panel), text),
+            "truncation-error",
+            "bias",
+            str(panel),
+            "single draws",
+            rows.reset_index(drop=True),
+            "runs.parquet: relative_error of the all-steps runs of the longest sequences",
+        )
 
 
 def _ledger(results: Results) -> Iterator[Finding]:
@@ -160,29 +337,92 @@ def _ledger(results: Results) -> Iterator[Finding]:
         return
     table = ledger(results)
     table = table[(table["parameter"] == "all") & (table["seq_len"] == table["seq_len"].max())]
-    table = table[
-        table["loss_steps"] == ("all" if (table["loss_steps"] == "all").any() else table["loss_steps"].iloc[0])
-    ]
-    for panel, own in table.groupby("panel", sort=False):
-        radius = min(own["spectral_radius"].unique(), key=lambda value: abs(value - 1.0))
-        if text := _nearest(own[own["spectral_radius"] == radius]):
-            yield Finding(_about(str(panel), f"at spectral radius {radius:g}, {text}."), "bias-variance-cost")
-        radii = own["spectral_radius"].unique()
-        unsaid = own[own["variance"].isin(UNBOUNDED)]
-        for (spec, variance), rows in unsaid.groupby(["truncation", "variance"], sort=False):
-            where = _where(radii, np.isin(radii, rows["spectral_radius"]))
-            text = f"the variance of {spec} {UNBOUNDED[variance]}, by spectral radius: {where}; no average is given."
-            yield Finding(_about(str(panel), text), "bias-variance-cost")
-        wrong = own[(own["wrong_sign_share"] > 0) & (own["variance"] != "none")].nlargest(3, "wrong_sign_share")
-        if len(wrong):
-            shares = (
-                f"{row.wrong_sign_share:.1%} of {row.truncation} at {row.spectral_radius:g}"
-                for row in wrong.itertuples()
+    steps = "all" if (table["loss_steps"] == "all").any() else table["loss_steps"].iloc[0]
+    for panel, own in table[table["loss_steps"] == steps].groupby("panel", sort=False):
+        found = [*_estimators(own), *_unbounded(own), *_wrong_signs(own)]
+        for finding in found:
+            yield finding._replace(
+                text=_about(str(panel), finding.text),
+                topic="coins",
+                panel=str(panel),
+                source='ledger.parquet: parameter "all", longest sequences',
             )
-            text = (
-                f"most draws of coins against the full gradient's direction, by spectral radius: {', '.join(shares)}."
-            )
-            yield Finding(_about(str(panel), text), "cosine-distribution")
+
+
+def _estimators(own: pd.DataFrame) -> Iterator[Finding]:
+    """Which truncation is the nearest to full BPTT, of a panel of the ledger."""
+    radius = min(own["spectral_radius"].unique(), key=lambda value: abs(value - 1.0))
+    here = own[own["spectral_radius"] == radius]
+    if not (text := _nearest(here)):
+        return
+    names = {
+        "truncation": "truncation",
+        "bias": "bias",
+        "coin_sd": "sd over coins",
+        "error": "error (root mean square)",
+        "error_low": "95 % from",
+        "error_high": "95 % to",
+        "unroll": "states kept (steps)",
+        "beaten_by": "beaten by",
+        "beaten_after": "draws on the same batch",
+        "beaten_on_all_data": "updates on all data",
+    }
+    errors = {f"error{end}": np.sqrt(here[f"mse{end}"]) for end in ("", "_low", "_high")}
+    rows = here.assign(**errors).sort_values("error")[[*names]].set_axis(list(names.values()), axis=1)
+    yield Finding(
+        f"at spectral radius {radius:g}, {text}.",
+        "bias-variance-cost",
+        detail="nearest",
+        rows=rows.reset_index(drop=True),
+    )
+
+
+def _unbounded(own: pd.DataFrame) -> Iterator[Finding]:
+    """Where the variance of the coins is no number to speak of."""
+    radii = own["spectral_radius"].unique()
+    unsaid = own[own["variance"].isin(UNBOUNDED)]
+    names = {
+        "spectral_radius": "spectral radius",
+        "variance": "variance",
+        "top_share": "share of the greatest draw",
+        "error_p50": "error: median",
+        "error_p90": "error: 90 % quantile",
+    }
+    for (spec, variance), rows in unsaid.groupby(["truncation", "variance"], sort=False):
+        where = _where(radii, np.isin(radii, rows["spectral_radius"]))
+        yield Finding(
+            f"the variance of {spec} {UNBOUNDED[variance]}, by spectral radius: {where}; no average is given.",
+            "bias-variance-cost",
+            detail=f"variance {spec} {variance}",
+            rows=rows[[*names]].set_axis(list(names.values()), axis=1).reset_index(drop=True),
+        )
+
+
+def _wrong_signs(own: pd.DataFrame) -> Iterator[Finding]:
+    """Which truncations point most often against the full gradient."""
+    wrong = own[(own["wrong_sign_share"] > 0) & (own["variance"] != "none")].sort_values(
+        "wrong_sign_share", ascending=False, kind="stable"
+    )
+    if wrong.empty:
+        return
+    shares = (
+        f"{row.wrong_sign_share:.1%} of {row.truncation} at {row.spectral_radius:g}"
+        for row in wrong.head(3).itertuples()
+    )
+    names = {
+        "truncation": "truncation",
+        "spectral_radius": "spectral radius",
+        "wrong_sign_share": "share of draws with the wrong sign",
+        "wrong_sign_share_low": "95 % from",
+        "wrong_sign_share_high": "95 % to",
+        "cosine_p50": "median cosine",
+    }
+    yield Finding(
+        f"most draws of coins against the full gradient's direction, by spectral radius: {', '.join(shares)}.",
+        "cosine-distribution",
+        detail="wrong sign",
+        rows=wrong[[*names]].set_axis(list(names.values()), axis=1).reset_index(drop=True),
+    )
 
 
 def _nearest(rows: pd.DataFrame) -> str:
@@ -215,7 +455,23 @@ def _clips(results: Results) -> Iterator[Finding]:
         text = f"at spectral radius {radius:g} {said} ({how}, {of}){_threshold(own, seeds)}"
         if missing := seeds["nonfinite_share"].mean():
             text += f"; {missing:.0%} of the steps have no finite gradient and are counted apart"
-        yield Finding(_about(str(panel), f"{text}."), "clip-threshold")
+        yield Finding(
+            _about(str(panel), f"{text}."),
+            "clip-threshold",
+            "clipping",
+            str(panel),
+            f"radius {radius:g}",
+            _clip_rows(seeds),
+            "runs.parquet: log10_norm_*, nonfinite_share",
+        )
+
+
+def _clip_rows(seeds: pd.DataFrame) -> pd.DataFrame:
+    """The norms before clipping, a row a seed."""
+    table = seeds[["seed", "minibatches", "nonfinite_share"]].rename(columns={"nonfinite_share": "share not finite"})
+    for name, level in QUANTILES.items():
+        table[f"norm: {100 * level:g} % quantile (log10)"] = seeds[f"log10_norm_{name}"]
+    return table.reset_index(drop=True)
 
 
 def _norms(seeds: pd.DataFrame) -> Iterator[tuple[str, float]]:
@@ -250,7 +506,15 @@ def _descents(results: Results) -> Iterator[Finding]:
             f"{sign_threshold(str(steps))} steps on. After {last['iterations'].max():,} updates theta is "
             f"{'; '.join(_outcomes(last.groupby('truncation', sort=False)['nearer'].mean()))}."
         )
-        yield Finding(_about(str(panel), text), "influence-balancing")
+        yield Finding(
+            _about(str(panel), text),
+            "influence-balancing",
+            "balancing",
+            str(panel),
+            f"loss {steps}",
+            _descent_rows(last),
+            "runs.parquet: theta, loss_value after the last update",
+        )
     coins = runs[runs["influence_sd"] > 0].drop_duplicates("truncation")
     parts = [
         f"{spec} {mean:.3g} ± {deviation:.3g} with the right sign in {right:.0%} of draws"
@@ -263,7 +527,29 @@ def _descents(results: Results) -> Iterator[Finding]:
             f"The sum of influences is {SUM:g}; over coins (mean ± standard deviation): {'; '.join(parts)}. "
             "Without bias descent can diverge all the same, where the deviation is too large for the learning rate."
         )
-        yield Finding(text, "influence-balancing")
+        names = ["truncation", "influence: mean", "standard deviation", "share of draws with the right sign"]
+        rows = coins[["truncation", "influence", "influence_sd", "right_sign_share"]].set_axis(names, axis=1)
+        yield Finding(
+            text,
+            "influence-balancing",
+            "balancing",
+            detail="coins",
+            rows=rows.reset_index(drop=True),
+            source="runs.parquet: influence, influence_sd, right_sign_share",
+        )
+
+
+def _descent_rows(last: pd.DataFrame) -> pd.DataFrame:
+    """Where theta is after the last update, over seeds, a row for each strategy."""
+    strategies = last.groupby("truncation", sort=False)
+    return pd.DataFrame(
+        {
+            "theta: median": strategies["theta"].median(),
+            "log10 loss: median": strategies["log10_loss"].median(),
+            "share of seeds nearer": strategies["nearer"].mean(),
+            "seeds": strategies.size(),
+        }
+    ).reset_index()
 
 
 def _outcomes(share: pd.Series) -> Iterator[str]:
@@ -282,7 +568,7 @@ def _where(radii: np.ndarray, holds: np.ndarray) -> str:
     """At which radii something holds, in words."""
     good = radii[holds]
     if holds.all():
-        return "at all"
+        return "at all measured"
     if not len(good):
         return "at none"
     if holds[: len(good)].all():
@@ -291,8 +577,10 @@ def _where(radii: np.ndarray, holds: np.ndarray) -> str:
     return "at " + ", ".join(listed if len(listed) <= 6 else [*listed[:3], "…", *listed[-2:]])
 
 
-def _about(panel: str, text: str) -> str:
-    return f"{panel}: {text}" if panel else text[0].upper() + text[1:]
+def _about(panel: str, text: str, level: str = "") -> str:
+    words = ", ".join(filter(None, [panel, level]))
+    text = f"{words}: {text}" if words else text
+    return text if panel else text[0].upper() + text[1:]
 
 
 def _power(log10: float) -> str:

@@ -1,11 +1,13 @@
-"""For all tests: how Hypothesis draws (the same examples everywhere), and peers that are reported if they did not run.
+"""For all tests: how Hypothesis draws (the same examples everywhere), and what is reported if it did not run.
 
-Comparisons with another program stand in files of their own, `tests/peers/test_<module>[_what].py`. Without that module
-the file is not collected, and the summary says so; `--require MODULE` makes its absence an error.
+Comparisons with another program stand in files of their own, `tests/peers/test_<module>[_what].py`, and tests in a real
+browser in `tests/browser`. Without that program they are not collected, and the summary says so; `--require NAME` makes
+its absence an error.
 """
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,38 +15,62 @@ import pytest
 from hypothesis import settings
 
 PEERS = {"jax": "JAX", "torch": "PyTorch"}  # module -> the name people know it by
-NOT_RUN = pytest.StashKey[set[str]]()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same program, as it is named here and there
+NOT_RUN = pytest.StashKey[dict[str, str]]()
 
 settings.register_profile("gradscope", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("gradscope")
+
+
+def asks_for(path: Path) -> tuple[str, str] | None:
+    """The peer or program without which tests cannot run, and what those tests are; None if they need nothing."""
+    if path.parent == Path(__file__).parent / "browser":
+        return "chromium", "tests in a real browser"
+    peer = path.stem.removeprefix("test_").partition("_")[0]
+    return (peer, f"{PEERS[peer]} comparisons") if path.parent.name == "peers" and peer in PEERS else None
+
+
+def absent(needed: str) -> str:
+    """What is missing of a peer, or of what the browser's tests need; nothing if all is there."""
+    if needed in PEERS:
+        return "" if find_spec(needed) else f"{PEERS[needed]} is not installed"
+    if not (find_spec("playwright") and find_spec("axe_playwright_python")):
+        return "Playwright and axe-core are not installed: pip install '.[browser]'"
+    return "" if any(map(shutil.which, BROWSERS)) else "Chromium is not installed: on Debian, apt-get install chromium"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
         action="append",
-        choices=sorted(PEERS),
+        choices=sorted([*PEERS, "chromium"]),
         default=[],
-        help="fail if comparisons with this module cannot run (may be repeated)",
+        help="fail if tests with this module or program cannot run (may be repeated)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_RUN] = set()
-    for module in config.getoption("require"):
-        if not find_spec(module):
-            raise pytest.UsageError(f"--require {module}: {PEERS[module]} is not installed")
+    config.stash[NOT_RUN] = {}
+    for needed in config.getoption("require"):
+        if reason := absent(needed):
+            raise pytest.UsageError(f"--require {needed}: {reason}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the comparisons whose peer is missing, and remember it."""
-    module = collection_path.stem.removeprefix("test_").partition("_")[0]
-    if collection_path.parent.name != "peers" or module not in PEERS or find_spec(module):
+    """Leave out the tests whose peer or browser is missing, and remember it."""
+    asked = asks_for(collection_path)
+    if asked is None or not (reason := absent(asked[0])):
         return None
-    config.stash[NOT_RUN].add(PEERS[module])
+    config.stash[NOT_RUN][asked[1]] = reason
     return True
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for peer in sorted(config.stash[NOT_RUN]):
-        terminalreporter.write_line(f"not run: {peer} comparisons ({peer} is not installed)", yellow=True)
+    for what, reason in sorted(config.stash[NOT_RUN].items()):
+        terminalreporter.write_line(f"not run: {what} ({reason})", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser that is installed."""
+    return next(filter(None, map(shutil.which, BROWSERS)))

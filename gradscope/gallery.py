@@ -44,7 +44,7 @@ def make(folder: Path, names: Sequence[str] = (), say: Say = print) -> None:
         for extra in (figures.RECORD, *(f"{figure.name}.csv" for figure in drawn)):
             (place / extra).unlink(missing_ok=True)
         if name in REPORTED:
-            shutil.copy(report(results, formats=()), place / "report.html")
+            shutil.copy(report(results, formats=(), alone=True), place / "report.html")
         kept[name] = {
             "sweep": results.manifest["hash"],
             "figures": numbers(results),

@@ -89,7 +89,8 @@ def _name_columns(ax: Axes, values: Sequence[Any]) -> None:
     """Ticks of a map's columns; where there is no room for all, words are turned, and of numbers some left out."""
     labels = [value if isinstance(value, str) else f"{value:g}" for value in values]
     width = 72.0 * ax.get_window_extent().width / ax.figure.dpi
-    times = int(np.ceil(len(values) * (1 + max(map(len, labels))) * 0.6 * small() / width))
+    letter = 0.75 * small()  # with what colour bar and labels will take of the width
+    times = int(np.ceil(len(values) * (1 + max(map(len, labels))) * letter / width))
     every = 1 if isinstance(values[0], str) else times
     ax.set_xticks(range(0, len(values), every), labels[::every], rotation=30.0 if times > every else 0.0)
 

@@ -29,13 +29,14 @@ from gradscope.values import in_words
 MOST_FINDINGS = 6  # of a topic that stand unfolded
 
 
-def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
+def report(results: Results, formats: Sequence[str] = figures.FORMATS, *, alone: bool = False) -> Path:
     """Write `figures/` and `report.html` into the results' folder, and return the report's path.
 
     Parameters
     ----------
     results : from `gs.sweep` or `gs.load`; the whole of them, since the report stands for its folder.
     formats : of the figures: "png", "svg", "pdf"; the report itself needs the first two.
+    alone : the page is to be kept without its folder: it links to no file beside it.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
         raise InputError("a report is of all results in a folder, not of a selection", where="report")
     priced = write_ledger(results)
     drawn = figures.write(results, results.folder / "figures", tuple(dict.fromkeys([*formats, "png", "svg"])))
-    pictures = [picture(figure) for figure in drawn if figure.files]
+    pictures = [picture(figure, beside=None if alone else "figures") for figure in drawn if figure.files]
     manifest, found = results.manifest, anchored(findings(results))
     cited = references(manifest["grid"], [one.name for one in pictures])
     exploring = explorer(results)
@@ -60,6 +61,7 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS) -> Path:
         manifest=manifest,
         runs=len(results.runs),
         seeds=results.runs["seed"].nunique(),
+        alone=alone,
         varied=varied(manifest["grid"]),
         fixed=_fixed(manifest),
         headings=TOPICS,

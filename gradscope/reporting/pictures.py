@@ -6,6 +6,7 @@ import base64
 import re
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -39,11 +40,12 @@ class Picture(NamedTuple):
     downloads: list[Download]
 
 
-def picture(figure: Drawn, prefix: str = "", beside: str = "figures", packed: int = SMALL_FILE) -> Picture:
+def picture(figure: Drawn, prefix: str = "", beside: str | None = "figures", packed: int = SMALL_FILE) -> Picture:
     """A figure that was drawn, as the page needs it.
 
     `prefix` goes before its ids and its name, where a page has several figures of that name; `beside` is the folder of
-    its files, as the page's links say it; downloads of up to `packed` bytes travel in the page.
+    its files, as the page's links say it, or None if there is none: then it has only the downloads that travel in the
+    page, which those of up to `packed` bytes do.
     """
     name = prefix + figure.name
     svg = ElementTree.fromstring(figure.files["svg"].read_text(encoding="utf-8"))
@@ -53,6 +55,7 @@ def picture(figure: Drawn, prefix: str = "", beside: str = "figures", packed: in
     if len(inline) > max(SMALL_SVG, png.stat().st_size * 4 // 3):
         inline = Markup('<img src="{}" alt="{}">').format(_data_uri(png), label)
     downloads = [_download(path, kind, beside, packed) for kind, path in figure.files.items()]
+    downloads = [download for download in downloads if download.href]
     return Picture(name, figure.title, figure.caption, figure.alt, inline, width, downloads)
 
 
@@ -97,9 +100,10 @@ def _local(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def _download(path: Path, kind: str, beside: str, packed: int) -> Download:
+def _download(path: Path, kind: str, beside: str | None, packed: int) -> Download:
     small = kind != "svg" and path.stat().st_size <= packed  # an SVG is in the page already
-    return Download(kind.upper(), _data_uri(path) if small else f"{beside}/{path.name}", path.name)
+    linked = "" if beside is None else quote(f"{beside}/{path.name}")
+    return Download(kind.upper(), _data_uri(path) if small else linked, path.name)
 
 
 def _data_uri(path: Path) -> str:

@@ -487,3 +487,10 @@ def test_an_inlined_figure_keeps_what_is_drawn_and_shares_no_names(page):
             assert len({re.sub(r"[^A-Za-z]", "", path) for path in drawn}) == 1
             numbers = (np.array(re.findall(r"-?[\d.]+", path), float) for path in drawn)
             np.testing.assert_allclose(*numbers, atol=0.01)
+
+
+def test_a_page_that_stands_alone_links_to_no_file(small, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(small.folder, folder)
+    parsed = Page(gs.report(gs.load(folder), alone=True).read_text(encoding="utf-8"))
+    assert all(link.startswith(("#", "data:", "https://")) for link in parsed.links)

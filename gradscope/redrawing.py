@@ -57,7 +57,9 @@ def _differences(name: str, record: dict[str, Any], results: Results, folder: Pa
         return [Difference(name, "was drawn from a selection that is not written down", matters=False)]
     shown = results.where(view["where"]) if view["where"] else results
     shown = shown.viewed(view["hue"], view["facet"])
-    (drawn,) = figures.write(shown, place, record["formats"], only=[name], style=record["style"], latex=record["latex"], dpi=record["dpi"])
+    (drawn,) = figures.write(
+        shown, place, record["formats"], only=[name], style=record["style"], latex=record["latex"], dpi=record["dpi"]
+    )
     if not drawn.files:
         return [Difference(name, f"cannot be drawn any more: {drawn.reason}")]
     missing = [path.name for path in drawn.files.values() if not (folder / path.name).is_file()]

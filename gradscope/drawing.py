@@ -177,16 +177,17 @@ def band_lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[Any, Mappin
         ax.fill_between(bounded[x], bounded["low"], bounded["high"], color=look["color"], alpha=0.15, linewidth=0)
         every = max(1, len(shown) // 6)
         ax.plot(
-            shown[x], shown["median"], label=_word(value), gid=named(hue, value), markersize=3, markevery=every, **look
+            shown[x], shown["median"], label=word(value), gid=named(hue, value), markersize=3, markevery=every, **look
         )
 
 
 def named(hue: str, value: Hashable) -> str:
     """The name of a line: "spectral_radius 0.9"."""
-    return f"{hue} {_word(value)}"
+    return f"{hue} {word(value)}"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A value of a parameter, as labels have it."""
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 

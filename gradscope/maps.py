@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from gradscope.drawing import small
+from gradscope.drawing import small, word
 
 TICKS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 GROWS, ZERO = "+", "$0$"  # signs of cells, as matplotlib's markers
@@ -87,7 +87,7 @@ def columns(
 
 def _name_columns(ax: Axes, values: Sequence[Any]) -> None:
     """Ticks of a map's columns; where there is no room for all, words are turned, and of numbers some left out."""
-    labels = [value if isinstance(value, str) else f"{value:g}" for value in values]
+    labels = [word(value) for value in values]
     width = 72.0 * ax.get_window_extent().width / ax.figure.dpi
     letter = 0.75 * small()  # with what colour bar and labels will take of the width
     times = int(np.ceil(len(values) * (1 + max(map(len, labels))) * letter / width))

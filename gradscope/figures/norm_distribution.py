@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gradscope import analysis
-from gradscope.drawing import NAMES, CannotDrawError, grid, hue_of, looks_for, small
+from gradscope.drawing import NAMES, CannotDrawError, grid, hue_of, looks_for, small, word
 from gradscope.results import Results
 
 LINES = "spectral_radius"
@@ -77,7 +77,7 @@ def draw(table: pd.DataFrame) -> Figure:
     looks = looks_for(hue, values)
     figure, axes = grid(table["panel"].unique(), "deviation from the mean (decades)", NAMES.get(hue, hue), sharex=False)
     for panel, (ax,) in axes.items():
-        ax.set_yticks(range(len(values)), [value if isinstance(value, str) else f"{value:g}" for value in values])
+        ax.set_yticks(range(len(values)), [word(value) for value in values])
         ax.set_ylim(-0.25, len(values))
         ax.xaxis.set_major_locator(MaxNLocator(3))
         for value, own in table[table["panel"] == panel].groupby(hue, observed=True):

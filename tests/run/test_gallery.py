@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import gradscope as gs
-from gradscope import figures, gallery
+from gradscope import experiment, figures, gallery
 from gradscope.cli import cli
 from gradscope.files import read_json, write_json
 
@@ -19,23 +20,35 @@ KEPT = Path(__file__).parent.parent.parent / "reports" / "gallery"
 SIZE = 8_000_000  # bytes in all
 
 
-@pytest.fixture
-def running(monkeypatch, small, balancing):
-    """The gallery's runs, by small sweeps in place of the shipped experiments."""
-    runs = {"spectral-radius": small, "influence-balancing": balancing}
+def run_instead(patch, runs):
+    """Have the gallery run small sweeps in place of the shipped experiments."""
 
     def run(names, say):
         return [(name, results) for name, results in runs.items() if name in (names or runs)]
 
-    monkeypatch.setattr(gallery, "_run", run)
-    monkeypatch.setattr("gradscope.experiment.names", lambda: list(runs))
-    return runs
+    patch.setattr(gallery, "_run", run)
+    patch.setattr("gradscope.experiment.names", lambda: list(runs))
+
+
+@pytest.fixture(scope="module")
+def runs(small, balancing):
+    return {"spectral-radius": small, "influence-balancing": balancing}
+
+
+@pytest.fixture(scope="module")
+def first(runs, tmp_path_factory):
+    """A gallery that was made from the command line; not to be changed."""
+    folder = tmp_path_factory.mktemp("gallery")
+    with pytest.MonkeyPatch.context() as patch:
+        run_instead(patch, runs)
+        assert CliRunner().invoke(cli, ["gallery", "-o", str(folder)]).exit_code == 0
+    return folder
 
 
 @pytest.fixture
-def made(running, tmp_path):
-    gallery.make(tmp_path, say=lambda _: None)
-    return tmp_path
+def made(first, runs, tmp_path, monkeypatch):
+    run_instead(monkeypatch, runs)
+    return shutil.copytree(first, tmp_path / "gallery")
 
 
 def change(folder, edit):
@@ -130,11 +143,10 @@ def test_what_cannot_be_checked_is_refused(tmp_path):
         gallery.check(tmp_path)
 
 
-def test_the_command_line_makes_and_checks(running, tmp_path):
-    place = ["-o", str(tmp_path)]
-    assert CliRunner().invoke(cli, ["gallery", *place]).exit_code == 0
+def test_the_command_line_checks(made):
+    place = ["-o", str(made)]
     assert CliRunner().invoke(cli, ["gallery", "--check", *place]).exit_code == 0
-    (tmp_path / "spectral-radius" / "lag-profile.png").unlink()
+    (made / "spectral-radius" / "lag-profile.png").unlink()
     result = CliRunner().invoke(cli, ["gallery", "--check", *place])
     assert result.exit_code == 1
     assert "lag-profile.png is missing" in result.output
@@ -142,7 +154,7 @@ def test_the_command_line_makes_and_checks(running, tmp_path):
 
 def test_the_kept_gallery_is_whole_and_small():
     kept = read_json(KEPT / gallery.NUMBERS)["experiments"]
-    assert list(kept) == gs.experiment.names()
+    assert list(kept) == experiment.names()
     for name, one in kept.items():
         assert {path.stem for path in (KEPT / name).glob("*.png")} == set(one["figures"])
     assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < SIZE

@@ -187,7 +187,7 @@ USAGE = {
     "jobs as text": (["sweep", "--jobs", "many"], "'--jobs': 'many'"),
     "option without its value": (["sweep", "--out"], "'--out' requires an argument"),
     "one argument too many": (["sweep", "sine", "text"], r"unexpected extra argument \(text\)"),
-    "no folder to report": (["report"], "Missing argument 'DIR'"),
+    "no folder to report": (["report"], "Missing argument 'DIR...'"),
     "no folder to draw": (["figures"], "Missing argument 'DIR'"),
 }
 

@@ -151,7 +151,7 @@ def told_by(table: pd.DataFrame, results: Results, parameter: str) -> pd.DataFra
     """A table of runs' rows with a column for a parameter, for whose values there are no panels any more."""
     if parameter in _varying(results.runs, [parameter]):
         facets = _varying(results.runs, results.view.facet)
-        table, _ = lines(table, results.viewed(parameter, facets), parameter)
+        table, _ = lines(table, results.viewed(parameter, [name for name in facets if name != parameter]), parameter)
     else:
         table = table.assign(**{parameter: results.runs[parameter].iloc[0]})
     own = table[parameter]

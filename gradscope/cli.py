@@ -307,10 +307,12 @@ def figures(
         results = results.where(where)
     if hue or facet:
         results = results.viewed(hue, facet)
-    for figure in drawings.write(results, place, formats or drawings.FORMATS, only=only, style=style, latex=latex):
+    drawn = drawings.write(results, place, formats or drawings.FORMATS, only=only, style=style, latex=latex)
+    for figure in drawn:
         if not quiet:
             files = ", ".join(str(path) for path in figure.files.values())
             click.echo(f"{figure.name}: {files or 'not drawn: ' + figure.reason}")
+    for figure in drawn:
         if not figure.files and figure.name in only:
             raise InputError(f"cannot be drawn: {figure.reason}", where=figure.name)
 

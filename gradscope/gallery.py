@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 def make(folder: Path, names: Sequence[str] = (), say: Say = print) -> None:
     """Run shipped experiments, all or some, and keep their figures, numbers and findings in a folder."""
     kept = _kept(folder) if names else {}
-    for name, results in _run(names, say):
+    for name, results in _run(names or experiment.names(), say):
         place = folder / name
         shutil.rmtree(place, ignore_errors=True)
         drawn = figures.write(results, place, ["png"], dpi=DPI)
@@ -61,8 +61,9 @@ def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str
     kept = _kept(folder)
     if not kept:
         raise InputError("holds no gallery", where=str(folder), hint="gradscope gallery makes it")
-    found = [f"{name}: not in the gallery" for name in experiment.names() if name not in kept]
-    for name, results in _run(names or [name for name in experiment.names() if name in kept], say):
+    asked = list(names or experiment.names())
+    found = [f"{name}: not in the gallery" for name in asked if name not in kept]
+    for name, results in _run([name for name in asked if name in kept or name not in experiment.names()], say):
         was, now = kept[name]["figures"], numbers(results)
         found += [f"{name}: {figure} is {'no longer' if figure in was else 'now'} drawn" for figure in was.keys() ^ now]
         for figure in [figure for figure in was if figure in now]:
@@ -117,7 +118,7 @@ def _run(names: Sequence[str], say: Say) -> Iterator[tuple[str, Results]]:
     for name in names:
         if name not in experiment.names():
             raise unknown("experiment", name, experiment.names())
-    for name in names or experiment.names():
+    for name in names:
         say(name)
         with tempfile.TemporaryDirectory() as place:
             yield name, sweep(name, Path(place) / name, command=f"gradscope sweep {name}")

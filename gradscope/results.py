@@ -137,6 +137,9 @@ class Results:
         --------
         `gs.figure(results.viewed(hue="seq_len"), "gradient-vs-lag")`
         """
+        facet = [facet] if isinstance(facet, str) else list(facet)
+        if hue in facet:
+            raise InputError(f"{hue} cannot tell both lines and panels apart", where="hue and facet")
         for where, name in [("hue", hue)] * (hue is not None) + [("facet", name) for name in facet]:
             varying = [key for key in self.parameters if len(self.runs[key].dropna().unique()) > 1]
             if name not in varying:

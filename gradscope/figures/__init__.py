@@ -1,6 +1,7 @@
 """Figures, one a file: `table(results)` says what is drawn, `draw(table)` draws it, the docstring is title and caption.
 
-A figure whose lines differ by a parameter names it in `LINES`; the results' view can choose another. `write` saves each
+A figure whose lines differ by a parameter names it in `LINES`; the results' view can choose another, but for the one
+that they are drawn `ACROSS`. `write` saves each
 as PNG, SVG and PDF together with a CSV of exactly what is drawn, and `figures.json`, which says how they were drawn.
 """
 
@@ -99,6 +100,8 @@ def table_of(results: Results, name: str) -> pd.DataFrame:
     module = _module(name)
     if results.view.hue and not hasattr(module, "LINES"):
         raise CannotDrawError(f"has no lines that could differ by {results.view.hue}")
+    if results.view.hue and results.view.hue == getattr(module, "ACROSS", None):
+        raise CannotDrawError(f"is drawn against {results.view.hue}, by which its lines cannot differ as well")
     table: pd.DataFrame = module.table(results)
     return table.reset_index(drop=True)
 

@@ -36,6 +36,8 @@ def table(results: Results) -> pd.DataFrame:
     transient = medians["lag"] < np.minimum(10, medians.groupby(line, observed=True)["lag"].transform("max") // 4)
     settled = medians[~transient].groupby(line, observed=True)[["lag", "median"]].transform("first")
     medians["theory"] = settled["median"] + medians["rate"] / np.log(10.0) * (medians["lag"] - settled["lag"])
+    if "truncation" in results.view.parameters:  # theory is of full BPTT
+        medians["theory"] = np.nan
     return medians.drop(columns=["min", "max", "rate"])
 
 

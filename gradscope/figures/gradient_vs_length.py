@@ -12,7 +12,7 @@ from gradscope import analysis
 from gradscope.drawing import NAMES, CannotDrawError, band_lines, grid, hue_of, key, looks_for
 from gradscope.results import Results
 
-LINES = "spectral_radius"
+LINES, ACROSS = "spectral_radius", "seq_len"
 
 
 def table(results: Results) -> pd.DataFrame:

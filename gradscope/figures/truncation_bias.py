@@ -35,6 +35,8 @@ def table(results: Results) -> pd.DataFrame:
         )
     with np.errstate(divide="ignore"):
         errors["bias"] = np.log10(errors["relative_error"])
+    if not np.isfinite(errors["bias"]).any():
+        raise CannotDrawError("needs runs with a bias: every TAU reaches over the whole sequence")
     return analysis.quantiles(errors, ["panel", hue, "tau"], "bias")
 
 

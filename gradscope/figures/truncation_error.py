@@ -13,7 +13,7 @@ from gradscope import analysis
 from gradscope.drawing import NAMES, CannotDrawError, band_lines, grid, hue_of, key, looks_for, told_apart
 from gradscope.results import Results
 
-LINES = "truncation"
+LINES, ACROSS = "truncation", "spectral_radius"
 MEASURES = {"relative_error": r"$\|g - g_{\mathrm{full}}\|\,/\,\|g_{\mathrm{full}}\|$", "cosine": "cosine to full BPTT"}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from matplotlib.colors import to_rgb
+from small_sweep import SMALL
 
 import gradscope as gs
 from gradscope import drawing, figures, redrawing, venues
@@ -303,3 +304,34 @@ def test_the_command_line_refuses_what_cannot_be(options, why, small, tmp_path):
             catch_exceptions=False,
             standalone_mode=False,
         )
+
+
+@pytest.mark.parametrize(("name", "hue"), [("gradient-vs-length", "seq_len"), ("truncation-error", "spectral_radius")])
+def test_what_lines_are_drawn_against_cannot_tell_them_apart(name, hue, small):
+    with pytest.raises(CannotDrawError, match=f"is drawn against {hue}"):
+        gs.figure(small, name, hue=hue)
+
+
+@pytest.mark.parametrize("facet", ["truncation", "seq_len"])
+def test_every_figure_can_be_asked_for_lengths_as_lines_and_for_facets(facet, small, tmp_path):
+    """As README does."""
+    view = {"hue": "seq_len", "facet": "truncation"} if facet == "truncation" else {"facet": facet}
+    drawn = figures.write(small.viewed(**view), tmp_path, formats=[])
+    assert "gradient-vs-lag" in {figure.name for figure in drawn if figure.files}
+
+
+def test_a_parameter_is_a_hue_or_a_facet(small):
+    with pytest.raises(gs.InputError, match="seq_len cannot tell both lines and panels apart"):
+        small.viewed(hue="seq_len", facet=["seq_len"])
+
+
+def test_truncated_gradients_have_no_theory(small):
+    assert figures.table_of(small.viewed(facet=["truncation"]), "gradient-vs-lag")["theory"].isna().all()
+
+
+def test_truncations_that_reach_over_the_whole_sequence_have_no_bias(tmp_path):
+    overrides = SMALL | {"seq_len": 4, "truncation": ["full", "fixed:4", "fixed:5", "fixed:6"], "loss_steps": "all"}
+    results = gs.sweep("spectral-radius", out=tmp_path / "out", overrides=overrides, jobs=1)
+    with pytest.raises(CannotDrawError, match="every TAU reaches over the whole sequence"):
+        figures.table_of(results, "truncation-bias")
+    assert gs.report(results, formats=()).is_file()

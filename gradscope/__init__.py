@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradscope.advice import Advice, advise
     from gradscope.cells import cell
     from gradscope.clipping import Clipped, clip, clip_threshold
+    from gradscope.drawing import style
     from gradscope.errors import GradscopeError, InputError
     from gradscope.figures import figure
     from gradscope.gradients import Gradients, backprop
@@ -42,6 +43,7 @@ _HOMES = {
     "ledger": "accounting",
     "load": "results",
     "report": "reporting",
+    "style": "drawing",
     "sweep": "run",
     "truncation": "truncations",
     "verify": "integrity",
@@ -63,6 +65,7 @@ __all__ = [
     "ledger",
     "load",
     "report",
+    "style",
     "sweep",
     "truncation",
     "verify",

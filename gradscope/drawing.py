@@ -46,7 +46,26 @@ class CannotDrawError(GradscopeError):
 
 @contextmanager
 def style(name: str = "plain", latex: bool = False, dpi: int = 300) -> Iterator[None]:
-    """Settings under which figures are drawn and saved for a venue: the same bytes for the same numbers."""
+    """Settings under which figures are drawn and saved for a venue: the same bytes for the same numbers.
+
+    Parameters
+    ----------
+    name : "plain", "neurips", "icml", "iclr", "jmlr", "pnas" or "nature".
+    latex : set text with LaTeX, which has to be installed.
+    dpi : of PNG, and of what is dense in SVG and PDF.
+
+    Raises
+    ------
+    InputError : unknown venue; no LaTeX on this machine.
+
+    Examples
+    --------
+    Fonts are looked up when a figure is saved, so that what is changed and saved is so within it:
+
+    >>> with style("icml"):
+    ...     print(float(mpl.rcParams["font.size"]))
+    8.0
+    """
     chosen = venue(name, latex)
     settings: dict[Any, Any] = sns.axes_style("ticks") | {
         "axes.spines.top": False,

@@ -8,6 +8,7 @@ as PNG, SVG and PDF together with a CSV of exactly what is drawn, and `figures.j
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from gradscope.results import Results
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
+logging.getLogger("fontTools").setLevel(logging.ERROR)  # of the fonts' dates, in each PDF, nothing can be done
 RECORD = "figures.json"
 # Dates and versions would make equal figures differ in their bytes.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
@@ -83,7 +85,8 @@ def figure(
 
     Examples
     --------
-    `gs.figure(results.where("spectral_radius < 1.2"), "gradient-vs-lag", hue="seq_len").savefig("lag.pdf")`
+    `gs.figure(results.where("spectral_radius < 1.2"), "gradient-vs-lag", hue="seq_len").savefig("lag.pdf")`; within
+    `gs.style(NAME)`, if it was drawn for a venue, so that it has that one's fonts.
     """
     shown = results.viewed(hue, facet) if hue or facet else results
     table = table_of(shown, name)

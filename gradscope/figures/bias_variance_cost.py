@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gradscope import analysis
 from gradscope.accounting import has_draws, ledger
@@ -80,9 +81,8 @@ def draw(table: pd.DataFrame) -> Figure:
         bottom.set(xscale="log", yscale="log", xlabel="states kept (steps)", ylim=_limits(table["error"]))
         for axis in (top.xaxis, top.yaxis, bottom.yaxis):
             axis.set_major_formatter(lambda size, _: "0" if size < 1.5 * LEAST else f"{size:g}")
-    marks = {label: mark for ax in figure.axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    labels = [spec for spec in looks if spec in marks]
-    figure.legend([marks[spec] for spec in labels], labels, loc="outside right center", title="truncation")
+    marks = [Line2D([], [], color=look["color"], marker=look["marker"], linestyle="") for look in looks.values()]
+    figure.legend(marks, list(looks), loc="outside right center", title="truncation")
     return figure
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from gradscope.integrity import verify
     from gradscope.reporting import report
     from gradscope.reporting.comparison import compare
+    from gradscope.history import History
     from gradscope.results import Results, load
     from gradscope.run import sweep
+    from gradscope.learning import train
     from gradscope.truncations import truncation
 
 __version__ = "0.1.0"
@@ -31,6 +33,7 @@ _HOMES = {
     "Clipped": "clipping",
     "GradscopeError": "errors",
     "Gradients": "gradients",
+    "History": "history",
     "InputError": "errors",
     "Results": "results",
     "advise": "advice",
@@ -45,6 +48,7 @@ _HOMES = {
     "report": "reporting",
     "style": "drawing",
     "sweep": "run",
+    "train": "learning",
     "truncation": "truncations",
     "verify": "integrity",
 }
@@ -53,6 +57,7 @@ __all__ = [
     "Clipped",
     "Gradients",
     "GradscopeError",
+    "History",
     "InputError",
     "Results",
     "advise",
@@ -67,6 +72,7 @@ __all__ = [
     "report",
     "style",
     "sweep",
+    "train",
     "truncation",
     "verify",
 ]

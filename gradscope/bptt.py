@@ -86,12 +86,14 @@ def loss_gradients(
     plan: Sequence[Pass],
     workspace: Workspace,
     groups: int = 1,
+    weights: Floats | None = None,
 ) -> list[Gradient]:
     """Answer requests on the losses against y (C, T, B[, p]), by `plan`, the passes that `passes.passes` gives them.
 
-    Weight gradients are of `groups` groups of neighbouring examples, of which B must be a multiple, apart.
+    Weight gradients are of `groups` groups of neighbouring examples, of which B must be a multiple, apart. Each loss
+    counts `weights` (C, T, B) times, or once.
     """
-    readout = Readout(packed, trace, y, loss, [request.steps for request in requests], groups)
+    readout = Readout(packed, trace, y, loss, [request.steps for request in requests], groups, weights)
     everything = [Seen(one, trace, packed, workspace, str(number), groups) for number, one in enumerate(plan)]
     C = trace.extent[0]
     at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)

@@ -208,6 +208,18 @@ def clip_threshold(log10_norms: ArrayLike, share: float = 0.1) -> Recommendation
     return Recommendation(threshold, reason, p50, p90, p99, live.size, nonfinite)
 
 
+def touched(before: Gradient, after: Gradient) -> Flags:
+    """Which gradients (...,) a clip has changed."""
+    flags = [_differ(part, after[name]) for name, part in before.items() if after[name] is not part]
+    if not flags:
+        return np.zeros(next(iter(before.values())).exponent.shape[:-1], bool)
+    return np.logical_or.reduce(flags)
+
+
+def _differ(part: Scaled, other: Scaled) -> Flags:
+    return (part.mantissa != other.mantissa).any(axis=(-2, -1)) | (part.exponent != other.exponent).any(axis=-1)
+
+
 def quantile(values: Floats, share: float) -> Floats:
     """The quantile of the numbers along the last axis, nan left out: linear between neighbours, nan if there are none.
 
@@ -257,16 +269,12 @@ class _Change(NamedTuple):
 
 def _change(before: Gradient, rows: Squares, after: Gradient, rows_after: Squares, turns: bool) -> _Change:
     """The change from a gradient to the clipped one, both with the squares of their rows."""
-    clipped = np.logical_or.reduce([_differ(part, after[name]) for name, part in before.items()])
+    clipped = touched(before, after)
     (size, exponent), (left, power) = rows.joint(), rows_after.joint()
     with np.errstate(invalid="ignore"):
         kept = np.where(clipped, left / size * np.exp2((power - exponent).astype(np.float64)), 1.0)
     angle = _angle(_unit(before, rows), _unit(after, rows_after)) if turns else np.zeros_like(kept)
     return _Change(clipped, kept, angle)
-
-
-def _differ(part: Scaled, other: Scaled) -> Flags:
-    return (part.mantissa != other.mantissa).any(axis=(-2, -1)) | (part.exponent != other.exponent).any(axis=-1)
 
 
 def _unit(gradient: Gradient, rows: Squares) -> dict[str, Scaled]:

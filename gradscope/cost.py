@@ -16,12 +16,17 @@ from gradscope.estimators import groups_of
 from gradscope.networks import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
 from gradscope.recurrence import Cell
+from gradscope.feeding import HELD_OUT
 from gradscope.rows import bytes_at_work
-from gradscope.runs import Block, Setting
+from gradscope.runs import AS_ASKED, Block, Setting
 from gradscope.samples import asked
 
 DRAWS_AT_ONCE = 20  # of coins, about
 CLIPPED = 6  # gradients of all minibatches that there are at a time while they are clipped
+COPIES = 12  # of all parameters that a training has: those, what the optimiser remembers, gradients, the best
+RECORDED = 200  # bytes that are recorded of a step
+STEP = 3e-4  # seconds that a step takes besides its gradient
+LOOK = 2e-8  # seconds for the cube of a recurrent matrix's size, of a look at it
 CLIP = 5  # times an entry of a gradient is worked on for a clip
 
 
@@ -82,6 +87,8 @@ def memory(block: Block) -> Memory:
     case, the recorded steps. Held against what is measured by a test.
     """
     like, settings = block.first, block.settings
+    if like.trains:
+        return _memory_of_training(block)
     cell, B, dtype, draws, steps = (
         like.cell(),
         *(like[name] for name in ("batch_size", "dtype", "draws", "minibatches")),
@@ -123,6 +130,8 @@ def seconds(block: Block) -> float:
     ranks: dict[int, int] = {}
     seeds = tuple(ranks.setdefault(network.seed, len(ranks)) for network in block.networks)
     like, settings = block.first, block.settings
+    if like.trains:
+        return _seconds_of_training(block, seeds)
     cell, B, dtype, draws, steps = (
         like.cell(),
         *(like[name] for name in ("batch_size", "dtype", "draws", "minibatches")),
@@ -135,6 +144,33 @@ def seconds(block: Block) -> float:
         clips = len({(one.clip, one.seq_len, one.truncation, one.loss_steps, one.reduction) for one in settings})
         found += PRICES.entries * CLIP * len(seeds) * steps * clips * _parameters(cell)
     return found
+
+
+def _memory_of_training(block: Block) -> Memory:
+    """What training takes of each network of a block, whose settings are trained one after the other."""
+    like, kept, states, work = block.first, 0, 0, 0
+    cell, B, dtype = like.cell(), like["batch_size"], like["dtype"]
+    for setting in _asked(block):
+        one = _memory(cell, B, dtype, (setting,))
+        kept, states, work = max(kept, one.kept), max(states, one.states), max(work, one.work)
+    held_out = HELD_OUT * (2 * _matrix(cell)[0] + cell.output_size) * 8
+    return Memory(kept + COPIES * 8 * _parameters(cell) + held_out + RECORDED * like["steps"], states, work)
+
+
+def _seconds_of_training(block: Block, seeds: tuple[int, ...]) -> float:
+    """Predicted time of the steps, and of what is looked at on the way."""
+    like, found = block.first, 0.0
+    cell, B, dtype = like.cell(), like["batch_size"], like["dtype"]
+    for setting in _asked(block):
+        once = _labour(cell, B, dtype, (setting,), seeds)._replace(blocks=0, runs=0, draws=0)
+        looks = like["steps"] / like["record_every"] * len(seeds)
+        found += like["steps"] * (STEP + _priced(once)) + looks * LOOK * cell.hidden_size**3
+    return found
+
+
+def _asked(block: Block) -> set[Setting]:
+    """The settings, with all steps in the stead of those that a task asks for."""
+    return {one._replace(loss_steps="all") if one.loss_steps == AS_ASKED else one for one in block.settings}
 
 
 def _priced(done: Labour) -> float:

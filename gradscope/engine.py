@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.bptt import Gradient, Norms
+from gradscope.curves import learnt
 from gradscope.estimators import groups_of
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.networks import Case, Networks, case_of, network_of, terms_of, with_full
@@ -53,6 +54,9 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
     Results do not depend on the number of threads.
     """
     like = batch[0]
+    if like.trains:
+        columns, steps = learnt(batch)
+        return Measurement(tuple(batch), columns, np.array([run["seq_len"] for run in batch]), steps)
     if isinstance(problem := like.task(), Problem):
         columns, steps = problem.measure([run.parameters for run in batch])
         return Measurement(tuple(batch), columns, np.array([run["seq_len"] for run in batch]), steps)

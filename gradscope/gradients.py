@@ -54,6 +54,7 @@ def backprop(
     truncation: str = "full",
     h0: ArrayLike | None = None,
     seed: int = 0,
+    mask: ArrayLike | None = None,
 ) -> Gradients:
     """Loss and gradients of a recurrent network, exact at any magnitude.
 
@@ -70,6 +71,8 @@ def backprop(
         "random-unweighted:TAU", "artbp:N0:ALPHA", "one-coin:TAU", "variable:MEAN:SD:P".
     h0 : (B, n) or (n,) initial state; zero if not given.
     seed : of the coins of random truncations; the sweep's run of that seed throws the same coins.
+    mask : (T, B), true where a loss counts, instead of `loss_steps`; "mean" is then over each example's own steps. So
+        sequences of different lengths are padded to one length, and the padding left out.
 
     Returns
     -------
@@ -102,7 +105,11 @@ def backprop(
     if reduction not in REDUCTIONS:
         raise unknown("reduction", str(reduction), REDUCTIONS, where="reduction")
     targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
-    steps = select_steps(loss_steps, T)
+    steps, weights = select_steps(loss_steps, T), None
+    if mask is not None:
+        if loss_steps != "last":
+            raise InputError(f"{loss_steps!r} beside a mask", where="loss_steps", hint="leave out one of them")
+        steps, weights = masked(_check_mask(mask, T, B), reduction)
     requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]
     start = None
     if h0 is not None:
@@ -112,8 +119,10 @@ def backprop(
     packed = cell.pack({name: array[None] for name, array in arrays.items()})
     workspace = Workspace()
     trace = cell.forward(packed, inputs[None], start, workspace)
-    (found,) = loss_gradients(cell, packed, trace, targets[None], loss, requests, passes(requests), workspace)
-    shared = len(steps) if reduction == "mean" else 1
+    (found,) = loss_gradients(
+        cell, packed, trace, targets[None], loss, requests, passes(requests), workspace, weights=weights
+    )
+    shared = len(steps) if reduction == "mean" and weights is None else 1
     means = {
         name: Scaled(part.mantissa / (shared * B), part.exponent)
         for name, part in by_parameter(cell, found.weights, found.readout).items()
@@ -125,6 +134,17 @@ def backprop(
         log10_params={name: float(log10_joint(mean.squares())[0]) for name, mean in means.items()},
     )
     return result if not found.overflow[0] else _missing(result, int(found.overflow[0]))
+
+
+def masked(mask: NDArray[np.bool_], reduction: str) -> tuple[NDArray[np.int64], Floats]:
+    """The steps at which any example's loss counts, and the weights (1, T, B) of the losses.
+
+    >>> steps, weights = masked(np.array([[True, False], [True, True]]), "mean")
+    >>> steps, weights[0].tolist()
+    (array([0, 1]), [[0.5, 0.0], [0.5, 1.0]])
+    """
+    counts = mask.sum(axis=0) if reduction == "mean" else 1
+    return np.flatnonzero(mask.any(axis=1)), (mask / counts)[None]
 
 
 def overflow_status(step: int) -> str:
@@ -227,6 +247,18 @@ def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
         wrong = ", ".join(sorted(set(params) ^ set(shapes)))
         raise InputError(f"missing or unknown: {wrong}", where="params", allowed=", ".join(shapes))
     return {name: _check(name, params[name], shape) for name, shape in shapes.items()}
+
+
+def _check_mask(mask: ArrayLike, T: int, B: int) -> NDArray[np.bool_]:
+    given = _array("mask", mask)
+    if given.dtype.kind != "b":
+        raise InputError(f"dtype {given.dtype}", where="mask", allowed="booleans")
+    if given.shape != (T, B):
+        raise InputError(f"shape {given.shape}", where="mask", allowed=f"shape {(T, B)}")
+    if not given.any(axis=0).all():
+        first = int(np.flatnonzero(~given.any(axis=0))[0])
+        raise InputError(f"example {first} has no loss", where="mask", allowed="at least one step for each example")
+    return given
 
 
 def _check_classes(y: ArrayLike, T: int, B: int, output_size: int) -> NDArray[Any]:

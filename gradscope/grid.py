@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from gradscope import cells, clips, ensembles, plugins, tasks, truncations
+from gradscope import cells, clips, ensembles, feeding, optimizers, plugins, tasks, truncations
+from gradscope.batches import BATCHINGS
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
-from gradscope.runs import ADDED, DTYPES, NOT_CLIPPED, SHARED, Block, Network, Run, Setting, digest
-from gradscope.task import Problem
-from gradscope.values import Count, NotNegative, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
+from gradscope.runs import ADDED, AS_ASKED, DTYPES, NOT_CLIPPED, SHARED, Block, Network, Run, Setting, digest
+from gradscope.task import Problem, Recorded
+from gradscope.values import Count, NotNegative, Positive, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
 
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
 BASE: dict[str, tuple[Any, Any]] = {
@@ -41,6 +42,28 @@ BASE: dict[str, tuple[Any, Any]] = {
     "dtype": (str, "float64"),
     "seed": (Seed, 0),
 }
+MEASURES = ("gradients", "training")  # of the network as it is drawn, or while it learns
+# The keys that a training has besides, and those that say what is measured of gradients, which it has not.
+TRAINING: dict[str, tuple[Any, Any]] = {
+    "measure": (str, "training"),
+    "batching": (str, "random"),
+    "optimizer": (str, "adam"),
+    "learning_rate": (Positive, 1e-3),
+    "steps": (Size, 2000),
+    "record_every": (Size, 100),
+    "patience": (Count, 0),
+    "output_scale": (NotNegative, 1.0),
+}
+NOT_OF_TRAINING = ("draws", "minibatches")
+# The defaults in which trainings differ: a network that is to learn begins well initialised, and clipped.
+TRAINED: dict[str, Any] = {
+    "ensemble": "orthogonal",
+    "input_scale": 1.0,
+    "seq_len": 50,
+    "batch_size": 32,
+    "loss_steps": AS_ASKED,
+    "clip": "norm:1",
+}
 FAMILIES = {"cell": cells.FAMILY, "task": tasks.FAMILY}  # keys whose choice brings options of its own
 SIZES = ("input_size", "output_size")  # decided by the task; an option only of tasks that leave it open
 CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one thing one spelling
@@ -53,6 +76,8 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "loss": lambda name: name and _one_of("loss", name, LOSSES),
     "loss_steps": lambda steps: _steps_text(steps),
     "dtype": lambda name: _one_of("dtype", name, DTYPES),
+    "optimizer": lambda spec: plugins.spec_of(optimizers.optimizer(spec)),
+    "batching": lambda name: _one_of("batching", name, BATCHINGS),
 }
 MINIBATCHES = 100  # on which clips are measured, if the experiment does not say
 FLOAT32 = (1e-30, 1e30)  # scales that leave float32 room for the spread of what is scaled
@@ -118,8 +143,12 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
         key: {choice: _find(key, choice, at) for choice in values_of(values.get(key, BASE[key][1]), str, at[key])}
         for key in FAMILIES
     }
-    known = BASE | dict(option for named in chosen.values() for plugin in named.values() for option in _fields(plugin))
+    trains = _measure(values, at) == "training"
+    known = _keys(trains, list(chosen["task"].values()))
+    known |= dict(option for named in chosen.values() for plugin in named.values() for option in _fields(plugin))
     own = _own(chosen["task"])
+    if own and trains:
+        raise InputError(f"task {next(iter(chosen['task']))} trains by itself", where=at["measure"], hint="remove it")
     known |= {key: (known[key][0], value) for key, value in own.items() if key in known}
     fixed = {key: values_of(values.pop(key), int, at[key]) for key in SIZES if key in values and key not in known}
     for key in values:
@@ -132,17 +161,22 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
         for key, (kind, default) in known.items()
     }
     for key, canonical in CANONICAL.items():
+        if key not in grid:
+            continue
         with at.errors(key):
             grid[key] = distinct([canonical(value) for value in grid[key]], at[key])
     _check_own(grid, own, at)
-    notes = tuple(_completed(grid, at, given))
+    notes = () if trains else tuple(_completed(grid, at, given))
     _check_scales(grid, at)
     _check_cells(grid, chosen["cell"], at)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
-        with at.errors("loss_steps"):
-            select_steps(loss_steps, seq_len)
-    kinds = {key: kind_of(kind) for key, (kind, _) in known.items()}
+        if not (trains and loss_steps == AS_ASKED):
+            with at.errors("loss_steps"):
+                select_steps(loss_steps, seq_len)
+    if trains:
+        _check_feeds(grid, at)
+    kinds = {key: kind_of(kind, grid[key]) for key, (kind, _) in known.items()}
     from_files = {"data": str} if any("sha256" in record for record in data.values()) else {}
     return Sweep(name, grid, data, kinds | dict.fromkeys(SIZES, int) | from_files, notes)
 
@@ -151,6 +185,24 @@ def options_of(key: str) -> dict[str, set[str]]:
     """The options of each cell (`key` "cell") or task ("task") that there is."""
     family = FAMILIES[key]
     return {name: {option for option, _ in _fields(plugins.find(family, name))} for name in plugins.names(family)}
+
+
+def _measure(values: dict[str, Any], at: _Places) -> str:
+    """What is measured: the key is taken out of `values`."""
+    (found, *others) = values_of(values.pop("measure", MEASURES[0]), str, at["measure"])
+    if others:
+        raise InputError("several values", where=at["measure"], allowed=" or ".join(MEASURES), hint="sweep them apart")
+    with at.errors("measure"):
+        return _one_of("measure", found, MEASURES)
+
+
+def _keys(trains: bool, chosen: Sequence[type]) -> dict[str, tuple[Any, Any]]:
+    """The keys that every run has, with their types and defaults; of a training on one task, that task's recipe."""
+    if not trains:
+        return dict(BASE)
+    known = {key: value for key, value in (BASE | TRAINING).items() if key not in NOT_OF_TRAINING}
+    defaults = TRAINED | (dict(chosen[0].recipe) if len(chosen) == 1 else {})  # type: ignore[attr-defined]
+    return known | {key: (known[key][0], value) for key, value in defaults.items() if key in known}
 
 
 class _Places(dict[str, str]):
@@ -297,10 +349,27 @@ def _check_tasks(
             if isinstance(task, Problem):
                 with at.errors("task"):
                     task.check(grid)
-            if longest > task.longest:
+            if min(grid["seq_len"]) < task.shortest:
+                what = f"{min(grid['seq_len'])} steps are too few for task {name}"
+                raise InputError(what, where=at["seq_len"], allowed=f"at least {task.shortest}")
+            if "measure" in grid and isinstance(task, Recorded):
+                pass  # what windows have to fit into is the training part: see `_check_feeds`
+            elif longest > task.longest:
                 what = f"{longest} steps are more than task {name} has data for"
                 raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")
             yield " ".join(filter(None, [name, record.get("file"), record.get("column")])), record
+
+
+def _check_feeds(grid: Grid, at: _Places) -> None:
+    """Refuse trainings whose data are too short for one batch, or cannot be learnt from."""
+    for block in _blocks(grid):
+        for setting in {setting.seq_len: setting for setting in block.settings}.values():
+            run = Run({**block.common, **block.networks[0]._asdict(), **setting._asdict()})
+            if run["batching"] != "random" and not isinstance(run.task(), Recorded):
+                what = f"{run['batching']}, but examples of task {run['task']} are drawn anew"
+                raise InputError(what, where=at["batching"], allowed="random")
+            with at.errors("task"):
+                feeding.Feed(run, [run["seed"]]).held_out("validation")
 
 
 def _blocks(grid: Grid) -> Iterator[Block]:
@@ -308,12 +377,11 @@ def _blocks(grid: Grid) -> Iterator[Block]:
     networks = tuple(itertools.starmap(Network, itertools.product(*(grid[key] for key in Network._fields))))
     settings = tuple(itertools.starmap(Setting, itertools.product(*(grid[key] for key in Setting._fields))))
     alike = {key: values for key, values in grid.items() if key not in SHARED}
+    own = BASE | TRAINING if "measure" in grid else BASE
     seen = set()
     for values in itertools.product(*alike.values()):
         point = dict(zip(alike, values, strict=True))
-        block = Block(
-            {key: value for key, value in point.items() if key in BASE} | _complete(point), networks, settings
-        )
+        block = Block({key: value for key, value in point.items() if key in own} | _complete(point), networks, settings)
         if block.kind not in seen:
             seen.add(block.kind)
             yield block

@@ -25,18 +25,19 @@ def mse(yhat: Floats, y: NDArray[Any]) -> tuple[Floats, Floats]:
 
 def cross_entropy(yhat: Floats, y: NDArray[Any]) -> tuple[Floats, Floats]:
     """Value (...,) and gradient (..., p) of -log softmax(yhat)[y]; y holds integer classes (...,)."""
-    shifted = yhat - yhat.max(axis=-1, keepdims=True)
-    classes = np.broadcast_to(y, yhat.shape[:-1])[..., None]
-    right = np.take_along_axis(shifted, classes, axis=-1)
-    wrong = np.exp(shifted)
-    np.put_along_axis(wrong, classes, 0.0, axis=-1)
+    p = yhat.shape[-1]
+    shifted = (yhat - yhat.max(axis=-1, keepdims=True)).reshape(-1, p)
+    classes = np.broadcast_to(y, yhat.shape[:-1])
+    true = np.arange(classes.size), classes.reshape(-1)
+    right, wrong = shifted[true], np.exp(shifted)
+    wrong[true] = 0.0
     # Kept apart from the right class, whose 1 would swallow what little a confident prediction leaves to the others.
-    rest = wrong.sum(axis=-1, keepdims=True)
+    rest = wrong.sum(axis=-1)
     total = rest + np.exp(right)
     value = np.where(right == 0.0, np.log1p(rest), np.log(total) - right)
-    gradient = wrong / total
-    np.put_along_axis(gradient, classes, -rest / total, axis=-1)
-    return value[..., 0], gradient
+    gradient = np.divide(wrong, total[:, None], out=wrong)
+    gradient[true] = -rest / total
+    return value.reshape(classes.shape), gradient.reshape(yhat.shape)
 
 
 LOSSES: dict[str, Callable[[Floats, NDArray[Any]], tuple[Floats, Floats]]] = {

@@ -158,8 +158,11 @@ class Networks:
     def forward(self, examples: slice = slice(None), workspace: Workspace = WORKSPACE) -> tuple[Trace, NDArray[Any]]:
         """The forward pass over some of the examples, which lives in the workspace, and the targets."""
         x, y = (
-            _side_by_side({seed: own[which][:, examples] for seed, own in self.data.items()}, self.seeds, self.dtype)
-            for which in (0, 1)
+            _side_by_side({seed: array[:, examples] for seed, array in arrays.items()}, self.seeds, self.dtype)
+            for arrays in (
+                {seed: own.x for seed, own in self.data.items()},
+                {seed: own.y for seed, own in self.data.items()},
+            )
         )
         return self.cell.forward(self.packed, x, None, workspace), y
 
@@ -231,7 +234,7 @@ def _data(like: Run, task: Task, seed: int, seq_len: int, examples: int) -> Sequ
             "the file has changed since the sweep was planned", where=like.parameters.get("file") or "data"
         )
     drawn = task.draw(seed, seq_len, examples, like["loss"])
-    for name, values in drawn._asdict().items():
+    for name, values in (("x", drawn.x), ("y", drawn.y)):
         if not np.isfinite(values).all():
             raise InputError(f"{name} of seed {seed} is not finite", where=f"task {like['task']}")
     return drawn

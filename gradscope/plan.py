@@ -162,6 +162,10 @@ def _in_parts(bundles: Iterable[tuple[Block, ...]], salt: str = "") -> list[Shar
 
 def _cut(block: Block, max_memory: float) -> Iterator[Block]:
     """Blocks of runs that can be measured together."""
+    if len(parts := _apart(block)) > 1:
+        for settings in parts:
+            yield from _cut(replace(block, settings=settings), max_memory)
+        return
     needed = memory(block)
     if needed.of(1) > max_memory:
         raise _too_large(block, needed.of(1), max_memory)
@@ -174,6 +178,16 @@ def _cut(block: Block, max_memory: float) -> Iterator[Block]:
     by_seed = sorted(block.networks, key=lambda network: (network.seed, network.spectral_radius))
     for networks in _widths(by_seed, width):
         yield replace(block, networks=tuple(networks))
+
+
+def _apart(block: Block) -> list[tuple[Setting, ...]]:
+    """Settings that have something in common: none if they train; those of a length if a longer one has other data."""
+    if block.first.trains:
+        return [(setting,) for setting in block.settings]
+    if block.first.task().prefixes:
+        return [block.settings]
+    lengths = dict.fromkeys(setting.seq_len for setting in block.settings)
+    return [tuple(setting for setting in block.settings if setting.seq_len == length) for length in lengths]
 
 
 def _widths(networks: Sequence[Network], width: int) -> Iterator[list[Network]]:

@@ -49,11 +49,13 @@ def make(family: ModuleType, name: str, options: Mapping[str, Any]) -> Any:
 
 
 def usage(family: ModuleType) -> list[str]:
-    """How each member's spec is written: `fixed:TAU`."""
-    return [
-        ":".join([name, *(field.name.upper() for field in dataclasses.fields(find(family, name)))])
-        for name in names(family)
-    ]
+    """How each member's spec is written: `fixed:TAU`; `momentum[:MU]` where an argument has a default."""
+    return [name + "".join(map(_argument, dataclasses.fields(find(family, name)))) for name in names(family)]
+
+
+def _argument(field: dataclasses.Field[Any]) -> str:
+    written = f":{field.name.upper()}"
+    return written if field.default is dataclasses.MISSING else f"[{written}]"
 
 
 def parse(family: ModuleType, spec: str) -> Any:
@@ -68,11 +70,13 @@ def parse(family: ModuleType, spec: str) -> Any:
     member = find(family, name)
     types = get_type_hints(member)
     fields = [field.name for field in dataclasses.fields(member)]
+    least = sum(field.default is dataclasses.MISSING for field in dataclasses.fields(member))
     allowed = ", ".join(usage(family))
-    if len(texts) != len(fields):
-        raise InputError(f"{spec!r} has {len(texts)} argument(s), {name} takes {len(fields)}", allowed=allowed)
+    if not least <= len(texts) <= len(fields):
+        takes = f"{least}" if least == len(fields) else f"{least} to {len(fields)}"
+        raise InputError(f"{spec!r} has {len(texts)} argument(s), {name} takes {takes}", allowed=allowed)
     values = []
-    for field, text in zip(fields, texts, strict=True):
+    for field, text in zip(fields, texts, strict=False):
         try:
             values.append(types[field](text))
         except ValueError:
@@ -85,9 +89,12 @@ def parse(family: ModuleType, spec: str) -> Any:
 
 
 def spec_of(plugin: Any) -> str:
-    """The spec of a plug-in, in canonical form: `parse(family, spec_of(plugin)) == plugin`."""
+    """The spec of a plug-in, in canonical form: `parse(family, spec_of(plugin)) == plugin`, without last defaults."""
     name = type(plugin).__module__.rpartition(".")[2].replace("_", "-")
-    values = (getattr(plugin, field.name) for field in dataclasses.fields(plugin))
+    fields = list(dataclasses.fields(plugin))
+    while fields and getattr(plugin, fields[-1].name) == fields[-1].default:
+        fields.pop()
+    values = (getattr(plugin, field.name) for field in fields)
     return ":".join([name, *(repr(value).removesuffix(".0") for value in values)])
 
 

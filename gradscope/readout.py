@@ -59,6 +59,7 @@ class Readout:
     loss : "mse" or "cross_entropy".
     choices : the steps of each sum of losses that may be asked for.
     groups : G, of examples whose gradients are kept apart.
+    weights : (C, T, B), by which each loss is multiplied; 0 for steps that do not count. All 1 if not given.
 
     Attributes
     ----------
@@ -66,26 +67,41 @@ class Readout:
     """
 
     def __init__(
-        self, packed: Packed, trace: Trace, y: NDArray[Any], loss: str, choices: Iterable[Steps], groups: int = 1
+        self,
+        packed: Packed,
+        trace: Trace,
+        y: NDArray[Any],
+        loss: str,
+        choices: Iterable[Steps],
+        groups: int = 1,
+        weights: Floats | None = None,
     ):
-        self._trace, self._groups = trace, groups
+        self._trace, self._groups, self._weights = trace, groups, weights
         distinct = {steps.tobytes(): steps for steps in choices}
-        at = _index(np.unique(np.concatenate(list(distinct.values()))))
+        wanted = list(distinct.values())
+        at = _index(wanted[0] if len(wanted) == 1 else np.unique(np.concatenate(wanted)))
         C, T, B = trace.extent
-        self._finite = np.ones((C, T, B), bool)
-        self._value = np.zeros((C, T))
+        self._beyond, self._value = np.zeros((C, T, B), bool), np.zeros((C, T))
         with np.errstate(over="ignore", invalid="ignore"):
             states = trace.states[:, at]
-            yhat = states.reshape(C, -1, trace.hidden_size) @ packed.W_hy.swapaxes(1, 2) + packed.b_y[:, None]
+            yhat = states.reshape(C, -1, trace.hidden_size) @ packed.W_hy.swapaxes(1, 2)
+            yhat += packed.b_y[:, None]
             yhat = yhat.reshape(*states.shape[:3], -1)
             finite = np.isfinite(yhat)
-            self._finite[:, at] = finite.all(axis=3)
-            yhat[~finite] = 0.0
+            if not finite.all():
+                self._beyond[:, at] = ~finite.all(axis=3)
+                yhat[~finite] = 0.0
             value, dyhat = LOSSES[loss](yhat, y[:, at])
-            self._value[:, at] = value.mean(axis=2, dtype=np.float64)
-        sent, dense = scaled(dyhat), zeros((C, T, B, dyhat.shape[-1]), dyhat.dtype)
-        dense.mantissa[:, at], dense.exponent[:, at] = sent.mantissa, sent.exponent
-        self.injection = Injection(dense, *unit_scaled(packed.W_hy))
+            if weights is not None:
+                value *= weights[:, at]
+                dyhat *= weights[:, at, :, None]
+            self._value[:, at] = value.sum(axis=2, dtype=np.float64) / B
+        sent = scaled(dyhat)
+        if states.shape[1] < T:
+            dense = zeros((C, T, B, dyhat.shape[-1]), dyhat.dtype)
+            dense.mantissa[:, at], dense.exponent[:, at] = sent.mantissa, sent.exponent
+            sent = dense
+        self.injection = Injection(sent, *unit_scaled(packed.W_hy))
         self._gradients: dict[bytes, Scaled] = {}
         shorter = np.array([], np.int64)
         for key, steps in sorted(distinct.items(), key=lambda item: len(item[1])):
@@ -102,9 +118,14 @@ class Readout:
 
     def overflow(self, steps: Steps) -> NDArray[np.int64]:
         """The first step (1-based) with a state, or a prediction that is needed, beyond range, (C, G); 0 if none is."""
-        finite = self._finite[:, steps]
-        predicted = np.where(finite.all(axis=1), 0, steps[finite.argmin(axis=1)] + 1)
-        state = np.where(self._trace.overflow <= steps[-1] + 1, self._trace.overflow, 0)
+        if not (np.count_nonzero(self._beyond) or np.count_nonzero(self._trace.overflow)):
+            return np.zeros((len(self._beyond), self._groups), np.int64)
+        beyond, last = self._beyond[:, steps], steps[-1] + 1
+        if self._weights is not None:
+            counts = self._weights[:, steps] != 0.0
+            beyond, last = beyond & counts, steps[counts.shape[1] - 1 - counts[:, ::-1].argmax(axis=1)] + 1
+        predicted = np.where(beyond.any(axis=1), steps[beyond.argmax(axis=1)] + 1, 0)
+        state = np.where(self._trace.overflow <= last, self._trace.overflow, 0)
         return first_of(by_group(np.stack([predicted, state], axis=1), self._groups, 2), axis=(2, 3))
 
     def gradient(self, steps: Steps) -> Scaled:
@@ -112,15 +133,19 @@ class Readout:
         return self._gradients[steps.tobytes()]
 
     def _sum(self, steps: Steps) -> Scaled:
-        at = _index(steps)
+        at, n, G = _index(steps), self._trace.hidden_size, self._groups
         seen, sent = self._trace.inputs[:, 1:][:, at], self.injection.dyhat[:, at]  # [h_t | x_{t+1} | 1] at step t
-        (C, b, B, P), G = seen.shape, self._groups
         rows, exponents, inputs = (by_group(array, G, 2) for array in (sent.mantissa, sent.exponent, seen))
-        R = b * B // G
-        sent = Scaled(rows.reshape(C * G, 1, R, -1), exponents.reshape(C * G, 1, R))
-        total = outer_sum(inputs.reshape(C * G, R, P), sent, self._trace.wide)[:, 0]
-        kept = [*range(self._trace.hidden_size), -1]
-        return Scaled(total.mantissa[:, kept], total.exponent[:, kept])
+        C, _, b, B, p = rows.shape
+        rows, inputs = rows.reshape(C * G, b * B, p), inputs.reshape(C * G, b * B, -1)
+        if self._trace.wide or np.count_nonzero(exponents):
+            sent = Scaled(rows[:, None], exponents.reshape(C * G, 1, b * B))
+            total, kept = outer_sum(inputs, sent, self._trace.wide)[:, 0], [*range(n), -1]
+            return Scaled(total.mantissa[:, kept], total.exponent[:, kept])
+        sums = np.empty((C * G, n + 1, p), rows.dtype)
+        np.matmul(inputs[..., :n].swapaxes(1, 2), rows, out=sums[:, :n])
+        rows.sum(axis=1, out=sums[:, n])
+        return Scaled(sums, np.zeros((C * G, n + 1), np.int64))
 
 
 def _index(steps: Steps) -> slice | Steps:

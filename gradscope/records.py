@@ -30,7 +30,12 @@ def runs_table(measured: Measurement, kinds: Mapping[str, type]) -> pa.Table:
     columns["status"] = pa.array(measured.columns["status"], pa.string())
     columns["message"] = pa.nulls(len(measured.runs), pa.string())
     names = [*_MEASURED, *(name for name in measured.columns if name not in (*_MEASURED, "status"))]
-    return pa.table(columns | {name: pa.array(measured.columns[name], pa.float64()) for name in names})
+    return pa.table(columns | {name: _measured(measured.columns[name]) for name in names})
+
+
+def _measured(values: np.ndarray[Any, Any]) -> pa.Array:
+    """A column of numbers, or of curves."""
+    return pa.array(values, pa.list_(pa.float64()) if values.dtype == object else pa.float64())
 
 
 def failed_table(runs: Sequence[Run], message: str, kinds: Mapping[str, type]) -> pa.Table:

@@ -21,6 +21,7 @@ Parameters = dict[str, Floats]
 
 
 BLOCK = 5  # steps worked on while they are in the cache
+FEW = 2**14  # numbers of which more steps are
 SMALL_PRODUCT = 1_000_000  # BLAS libraries have faster kernels for products of fewer multiplications than this
 
 
@@ -90,7 +91,9 @@ def multiply(rows: Floats, weights: Floats, out: Floats) -> None:
     Small products are quickest one by one, where they lie; large ones as one, which needs the rows side by side.
     """
     C, K, B, D = rows.shape
-    if B * weights[0].size <= SMALL_PRODUCT:
+    if C == K == 1 and out.flags.c_contiguous:
+        rows[0, 0].dot(weights[0], out=out[0, 0])
+    elif B * weights[0].size <= SMALL_PRODUCT:
         np.matmul(rows, weights[:, None], out=out)
     else:
         np.matmul(rows.reshape(C, K * B, D), weights, out=out.reshape(C, K * B, -1, copy=False))

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from gradscope.curves import HISTORY
 from gradscope.errors import InputError, unknown
 from gradscope.records import FAILED
 from gradscope.store import Store
@@ -45,12 +47,15 @@ class Results:
     manifest : the sweep as resolved, its hash, versions, platform, times.
     runs : DataFrame, a row a run; columns as in the documentation of the tables.
     timesteps : DataFrame, a row a run and time step; read when first asked for.
+    history : DataFrame, of trainings: a row a run and look at it while it learnt.
     whole : whether these are all of the folder's runs.
     view : how figures lay them out.
     """
 
-    def __init__(self, store: Store, runs: pd.DataFrame, *, whole: bool = True, view: View | None = None):
-        self._store = store
+    def __init__(
+        self, store: Store, runs: pd.DataFrame, curves: pa.Table, *, whole: bool = True, view: View | None = None
+    ):
+        self._store, self._curves = store, curves
         self.whole = whole
         self.view = view or View()
         self.folder = store.folder
@@ -84,6 +89,17 @@ class Results:
         frame = table.to_pandas()
         frame["run_id"] = frame["run_id"].cat.set_categories(rank.index)
         return frame.sort_values(["run_id", "t"], kind="stable", ignore_index=True)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The chosen trainings while they learnt, a row a look: `run_id`, `step`, and what `curves.Curves.at_looks` says.
+
+        Empty for a sweep that trains nothing.
+        """
+        columns = [name for name in self._curves.column_names if name != "run_id"]
+        frame = self._curves.to_pandas().set_index("run_id").reindex(self.runs["run_id"].astype(str))
+        frame = frame.dropna(how="all").explode(columns).astype(float) if columns else frame.iloc[:0]
+        return frame.rename(columns=lambda name: name.removeprefix(HISTORY)).reset_index()
 
     def select(self, **values: Any) -> Results:
         """The results of the runs whose parameters have these values; a list or tuple means any of its members.
@@ -145,11 +161,12 @@ class Results:
             if name not in varying:
                 what = "has one value" if name in self.parameters else "is no parameter"
                 raise InputError(f"{name} {what}", where=where, allowed=", ".join(varying))
-        return Results(self._store, self.runs, whole=self.whole, view=self.view._replace(hue=hue, facet=tuple(facet)))
+        view = self.view._replace(hue=hue, facet=tuple(facet))
+        return Results(self._store, self.runs, self._curves, whole=self.whole, view=view)
 
     def _part(self, chosen: NDArray[np.bool_], where: str | None) -> Results:
         runs = self.runs[chosen].reset_index(drop=True)
-        return Results(self._store, runs, whole=False, view=self.view._replace(where=where))
+        return Results(self._store, runs, self._curves, whole=False, view=self.view._replace(where=where))
 
 
 def load(folder: str | Path) -> Results:
@@ -168,13 +185,16 @@ def load(folder: str | Path) -> Results:
     `gs.load("reports/spectral-radius").runs`
     """
     store = Store(Path(folder))
-    runs = store.runs().to_pandas()
+    table = store.runs()
+    curves = [name for name in table.column_names if name.startswith(HISTORY)]
+    runs = table.drop_columns(curves).to_pandas()
     if runs.empty:
         raise InputError("none of the sweep's runs is finished", where=str(folder), hint="run the sweep again")
     texts = [
         name for name in runs.columns if runs[name].dtype == object or isinstance(runs[name].dtype, pd.StringDtype)
     ]
-    return Results(store, runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")).copy())
+    runs = runs.astype(dict.fromkeys([name for name in texts if name != "run_id"], "category")).copy()
+    return Results(store, runs, table.select(["run_id", *curves]))
 
 
 def _any_of(column: pd.Series, values: Sequence[Any]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Seen:
         self._exponents: list[NDArray[np.int64]] = []  # of the squares' mantissas, for all runs, once there is one
         self._runs = slice(None)
         sums = workspace.array(f"sums {name}", (len(plan.usages), C * groups, P, packed.forward.shape[2]), dtype)
-        self.sums = Scaled(sums, workspace.array(f"sums' exponents {name}", sums.shape[:-1], np.int64))
+        self.sums = Scaled(sums, np.zeros(sums.shape[:-1], np.int64))
         self.begun = set[int]()
         self._whole = self
 
@@ -145,46 +146,51 @@ def _blocks(plan: Pass, block: int) -> Iterator[tuple[Span, int, int]]:
             yield span, max(span.lo, hi - block), hi
 
 
+class Block(NamedTuple):
+    """Steps lo <= t < hi of a span, and what is worked on there.
+
+    Attributes
+    ----------
+    span, lo, hi : the steps.
+    local : (C, b, B, L), the cell's local derivatives.
+    injected : (C, b, B, S), what the losses inject; None if no row takes any of it in.
+    delta, squares : (C, K, b, B, D) and (C, b, K, B), to be found.
+    """
+
+    span: Span
+    lo: int
+    hi: int
+    local: Floats
+    injected: Scaled | None
+    delta: Floats
+    squares: Floats
+
+
 def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]:
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
     cell, packed, trace = work.cell, work.packed, work.trace
     C, _, B = trace.extent
-    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
+    dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
     adjoint = zeros((C, plan.width, B, cell.state_size), dtype)
-    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    delta = np.empty((C, plan.width, longest, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
-    for span, lo, hi in _blocks(plan, block):
+    for span, lo, hi in _blocks(plan, longest):
         K = len(span.usage)
-        rows, done = adjoint[:, :K], delta[:, :K, : hi - lo]
+        rows = adjoint[:, :K]
         if hi == span.hi:
             _rearrange(rows, span, adjoint)
-        local = cell.local(trace, lo, hi)
         taken = plan.losses[lo:hi].any() or (hi == span.hi and span.born)
         injected = work.injection.at(lo, hi) if taken else None
-        for t in range(hi - 1, lo - 1, -1):
-            onward: dict[int, Scaled] = {}
-            if injected:
-                taking = _taking(plan, span, t)
-                onward = _onward(work, span, t, rows, injected[:, None, t - lo], taking)
-                for part in taking:
-                    _inject(rows[:, part], injected[:, None, t - lo], plain, fixed=t < hi - 1)
-            np.vecdot(rows.mantissa, rows.mantissa, out=seen.squares[:, t, :K])
-            cell.delta(local[:, t - lo, None], rows.mantissa, out=done[:, :, t - lo])
-            stay = span.stay if t == span.lo else K
-            if stay:
-                passed = done[:, :stay, t - lo]
-                if onward:
-                    _replace(work, rows, onward, careful)
-                    passed = np.empty_like(passed)
-                    cell.delta(local[:, t - lo, None], rows.mantissa[:, :stay], out=passed)
-                cell.carry(packed, local[:, t - lo, None], passed, rows.mantissa[:, :stay])
-            for row, weights in span.gates:
-                if row < stay:
-                    passing = weights if len(weights) == 1 else weights[work.runs]
-                    rows.mantissa[:, row] *= passing[:, t - 1, None, None]
-        in_range = not careful and work.well_in_range(seen.squares[:, lo:hi, :K])
+        squares = seen.squares[:, lo:hi, :K]
+        block = Block(span, lo, hi, cell.local(trace, lo, hi), injected, delta[:, :K, : hi - lo], squares)
+        onward = {}
+        if plain and K == 1 and not span.entering:
+            _one_row(work, plan, block, rows.mantissa)
+        else:
+            onward = _rows(work, plan, block, rows, plain, careful)
+        in_range = not careful and work.well_in_range(squares)
         exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
-        seen.add(span, lo, hi, done, exponent)
+        seen.add(span, lo, hi, block.delta, exponent)
         if careful:
             for row, vectors in onward.items():
                 rows.exponent[:, [row]] = vectors.exponent
@@ -193,6 +199,60 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
             rows.level()
             plain = plain and not rows.exponent.any()
         yield lo
+
+
+def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
+    """Take a single row (C, 1, B, S) without exponents through a block.
+
+    In a small network most of the time is that of the calls: what can be done for all steps at once is done once.
+    """
+    span, lo, hi = block.span, block.lo, block.hi
+    taken = plan.losses[lo:hi][::-1].tolist()
+    taken[0] |= hi == span.hi and bool(span.born)
+    own = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else taken
+    local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
+    passed = np.empty((hi - lo, *row.shape), row.dtype)
+    gate = next((weights if len(weights) == 1 else weights[work.runs] for _, weights in span.gates), None)
+    last = -1 if span.stay else span.lo
+    for t, takes, entering, slopes, sent, kept in zip(range(hi - 1, lo - 1, -1), taken, own, local, delta, passed):
+        if takes:
+            np.add(row, entering, out=row)
+        kept[...] = row
+        work.cell.delta(slopes, row, out=sent)
+        if t == last:
+            break
+        work.cell.carry(work.packed, slopes, sent, row)
+        if gate is not None:
+            row *= gate[:, t - 1, None, None, None]
+    np.vecdot(passed, passed, out=block.squares.swapaxes(0, 1)[::-1])
+
+
+def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, careful: bool) -> dict[int, Scaled]:
+    """Take rows (C, K, B, S) through a block; what `_onward` says at its first step."""
+    cell, span, local, injected = work.cell, block.span, block.local, block.injected
+    for t in range(block.hi - 1, block.lo - 1, -1):
+        at = t - block.lo
+        onward: dict[int, Scaled] = {}
+        if injected:
+            taking = _taking(plan, span, t)
+            onward = _onward(work, span, t, rows, injected[:, None, at], taking)
+            for part in taking:
+                _inject(rows[:, part], injected[:, None, at], plain, fixed=t < block.hi - 1)
+        np.vecdot(rows.mantissa, rows.mantissa, out=block.squares[:, at])
+        cell.delta(local[:, at, None], rows.mantissa, out=block.delta[:, :, at])
+        stay = span.stay if t == span.lo else len(span.usage)
+        if stay:
+            passed = block.delta[:, :stay, at]
+            if onward:
+                _replace(work, rows, onward, careful)
+                passed = np.empty_like(passed)
+                cell.delta(local[:, at, None], rows.mantissa[:, :stay], out=passed)
+            cell.carry(work.packed, local[:, at, None], passed, rows.mantissa[:, :stay])
+        for row, weights in span.gates:
+            if row < stay:
+                passing = weights if len(weights) == 1 else weights[work.runs]
+                rows.mantissa[:, row] *= passing[:, t - 1, None, None]
+    return onward
 
 
 def _taking(plan: Chains, span: Span, t: int) -> list[slice]:
@@ -331,7 +391,7 @@ def _add_up(adjoint: Scaled, first: int, end: int, out: Scaled, start: Scaled | 
 def _block(examples: int, matrix_size: int) -> int:
     """Steps of a block: the weight gradients' product stays one for BLAS's faster kernel, or is a long one."""
     small = SMALL_PRODUCT // matrix_size
-    return min(_BLOCK, max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
+    return min(max(_BLOCK, 32 // examples), max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
 
 
 def bytes_at_work(plan: Pass, examples: int, state_size: int, matrix_size: int) -> float:

@@ -106,7 +106,7 @@ def _carry_out(meant: Intent, writer: Writer, crew: Crew, command: str, watch: W
             watch.saw(shard, measured, crew)
         if crew.stop.is_set():
             raise KeyboardInterrupt
-        writer.finish(manifest | {"finished": _now()})
+        writer.finish(manifest | {"finished": now()})
         writer.log(f"finished: {len(meant.sweep):,} runs, {watch.failed:,} failed in this call")
     except KeyboardInterrupt:
         writer.log(f"interrupted: {watch.done}")
@@ -184,7 +184,6 @@ def _make_ready(meant: Intent, writer: Writer, manifest: Mapping[str, Any], watc
 
 def _manifest(meant: Intent, command: str) -> dict[str, Any]:
     resolved, before = meant.sweep, meant.survey.manifest or {}
-    packages = ("gradscope", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
     return {
         "name": resolved.name,
         "hash": resolved.hash,
@@ -192,13 +191,22 @@ def _manifest(meant: Intent, command: str) -> dict[str, Any]:
         "grid": {key: list(values) for key, values in resolved.grid.items()},
         "data": resolved.data,
         "command": command,
-        "started": before.get("started") or _now(),
+        "started": before.get("started") or now(),
         "finished": None,
-        "versions": {name: version(name) for name in packages}
-        | {"numerics": NUMERICS_VERSION, "python": platform.python_version()},
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """The versions and the machine with which something is measured, for manifests."""
+    packages = ("gradscope", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn")
+    versions = {name: version(name) for name in packages}
+    return {
+        "versions": versions | {"numerics": NUMERICS_VERSION, "python": platform.python_version()},
         "platform": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, in ISO format."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

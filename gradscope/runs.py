@@ -20,6 +20,7 @@ from gradscope.task import Task
 DTYPES = ("float64", "float32")
 NUMERICS_VERSION = 2  # raised whenever results change by more than rounding: old results are then set aside
 NOT_CLIPPED = "off"
+AS_ASKED = "task"  # loss steps, of a training: those that the task asks for
 # What adds to the measurements of a run, and changes none of them: with these values it does not count for the run id.
 ADDED = {"draws": 0, "minibatches": 0, "clip": NOT_CLIPPED}
 
@@ -44,6 +45,11 @@ class Run:
         Where `data`, the hash of a file, is among them, the file's path does not count; nor does what adds nothing.
         """
         return digest([NUMERICS_VERSION, _what_counts(self.parameters)])
+
+    @property
+    def trains(self) -> bool:
+        """Whether what is measured is a training, not gradients of the network as it is drawn."""
+        return "measure" in self.parameters
 
     def task(self) -> Task:
         """The run's task, with its options."""

@@ -75,8 +75,7 @@ class Scaled:
         with np.errstate(over="ignore"):
             squares = np.vecdot(self.mantissa, self.mantissa)
         outside = (squares < _LOW) | (squares > _HIGH)
-        if outside.any():
-            vectors = self.mantissa[outside]
+        if outside.any() and (vectors := self.mantissa[outside]).any():  # zeros may stay as they are
             _, shift = np.frexp(np.abs(vectors).max(axis=-1))
             vectors = np.ldexp(vectors, -shift[:, None])
             self.mantissa[outside] = vectors
@@ -129,7 +128,9 @@ class Scaled:
         return log10_of(*self.squares())
 
     def value(self) -> Floats:
-        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them."""
+        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them; not a copy if nothing has an exponent."""
+        if not self.exponent.any():
+            return self.mantissa
         with np.errstate(over="ignore", under="ignore"):
             return np.ldexp(self.mantissa, np.clip(self.exponent, -(2**20), 2**20)[..., None].astype(np.int32))
 
@@ -155,6 +156,9 @@ def unit_scaled(matrices: Floats) -> tuple[Floats, NDArray[np.int64]]:
     Those of ordinary size are left as they are, with exponent 0.
     """
     largest = np.abs(matrices).max(axis=tuple(range(1, matrices.ndim)))
+    ordinary = 2.0 ** (-np.finfo(matrices.dtype).minexp // 16)
+    if largest.min() >= 1.0 / ordinary and largest.max() <= ordinary:
+        return matrices, np.zeros(largest.shape, np.int64)
     _, exponent = np.frexp(largest)
     exponent = np.where(np.abs(exponent) > -np.finfo(matrices.dtype).minexp // 16, exponent, 0).astype(np.int64)
     if not exponent.any():

@@ -26,6 +26,15 @@ def spectral_radius(matrix: Floats) -> float:
     return float(np.abs(np.linalg.eigvals(matrix)).max())
 
 
+def spectral_norm(matrix: Floats) -> float:
+    """Largest singular value of a matrix.
+
+    >>> spectral_norm(np.array([[0.0, 2.0], [0.0, 0.0]]))
+    2.0
+    """
+    return float(np.linalg.norm(matrix, 2))
+
+
 class UnitDraw(NamedTuple):
     """A draw rescaled to spectral radius 1; multiply by the radius wanted. The radius and norm are those measured."""
 
@@ -46,4 +55,4 @@ def unit_draw(ensemble: str, n: int, seed: int) -> UnitDraw:
         raise InputError(f"ensemble {ensemble!r} draws a matrix of spectral radius 0, which cannot be rescaled")
     matrix = drawn / radius
     matrix.setflags(write=False)
-    return UnitDraw(matrix, spectral_radius(matrix), float(np.linalg.norm(matrix, 2)))
+    return UnitDraw(matrix, spectral_radius(matrix), spectral_norm(matrix))

@@ -12,10 +12,18 @@ from gradscope.scaled import Floats
 
 
 class Sequences(NamedTuple):
-    """A batch: inputs `x` (T, B, m); targets `y` (T, B, p), or integer classes (T, B)."""
+    """A batch of sequences; of shorter ones, what follows their end is padding that `mask` leaves out.
+
+    Attributes
+    ----------
+    x : (T, B, m), inputs; zeros at steps that have none.
+    y : (T, B, p), targets, or integer classes (T, B); anything at steps that have none.
+    mask : (T, B), true at the steps of each example whose loss counts; None: at all of them.
+    """
 
     x: Floats
     y: NDArray[Any]
+    mask: NDArray[np.bool_] | None = None
 
 
 class Task(Protocol):
@@ -37,16 +45,52 @@ class Task(Protocol):
         ...
 
     @property
+    def shortest(self) -> int:
+        """The shortest seq_len in which it has a meaning."""
+        ...
+
+    @property
     def longest(self) -> float:
         """The longest seq_len that it can give; infinity if any."""
         ...
 
+    @property
+    def prefixes(self) -> bool:
+        """Whether a shorter sequence is a prefix of a longer one of the same seed."""
+        ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How a network is trained on it by default: keys of an experiment, where others than the general ones."""
+        ...
+
+    def chance(self, seq_len: int, loss: str) -> float:
+        """The least mean loss of a prediction that does not look at the inputs; nan where it is not known."""
+        ...
+
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:
-        """The batch of one seed. A shorter sequence is a prefix of a longer one."""
+        """The batch of one seed; where `prefixes`, a shorter sequence is a prefix of a longer one."""
         ...
 
     def record(self) -> dict[str, Any]:
         """What the data are and how they were normalised, for the manifest."""
+        ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What a task has besides if its data are windows of one long sequence, which training splits in time."""
+
+    def corpus(self, seed: int) -> NDArray[Any]:
+        """The sequence, (N,): numbers, which training normalises, or integer codes, which it takes as they are."""
+        ...
+
+    def encode(self, windows: NDArray[Any]) -> Sequences:
+        """Windows of it, (T+1, B), as inputs and what they should answer: the next value."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """As of any task; with `mean` and `standard_deviation`, if the sequence is not in the units of the data."""
         ...
 
 

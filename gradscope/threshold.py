@@ -54,6 +54,8 @@ def projected(gradient: Gradient, theta: float) -> dict[str, Scaled]:
     fraction, power = _with_exponent(theta)
     norm, exponent = squares_of(gradient).joint()
     above = _in_units(norm[..., None], exponent, power)[..., 0] > fraction
+    if not above.any():
+        return dict(gradient)
     factor = fraction / np.where(above, norm, fraction)
     shift = np.where(above, power - exponent, 0)
     return {
@@ -68,6 +70,8 @@ def bounded(part: Scaled, theta: float) -> Scaled:
     """Each entry of a parameter's gradient, taken to `theta` or -`theta` where it lies beyond."""
     fraction, power = _with_exponent(theta)
     entries = _in_units(part.mantissa, part.exponent, power)
+    if np.abs(entries).max() <= fraction:  # not so where any is not a number
+        return part
     within = np.clip(entries, -fraction, fraction)
     touched = (entries != within).any(axis=-1)
     return Scaled(np.where(touched[..., None], within, part.mantissa), np.where(touched, power, part.exponent))

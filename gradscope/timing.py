@@ -36,7 +36,7 @@ def _gradient(row: pd.Series, parameters: Sequence[str]) -> Callable[[], object]
     """A call that finds the gradient of a run, whose network and data are drawn beforehand."""
     run = Run({name: row[name] for name in [*parameters, "input_size", "output_size"] if pd.notna(row.get(name))})
     task, cell = run.task(), run.cell()
-    x, y = task.draw(int(run["seed"]), int(run["seq_len"]), int(run["batch_size"]), run["loss"])
+    x, y, _ = task.draw(int(run["seed"]), int(run["seq_len"]), int(run["batch_size"]), run["loss"])
     params = cell.init(
         int(run["seed"]), run["spectral_radius"], run["ensemble"], run["input_scale"], input_power=task.input_power
     )

@@ -14,6 +14,7 @@ from gradscope.errors import InputError
 
 Size = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 Seed = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 Steps = int | str | list[int]
@@ -54,10 +55,12 @@ def distinct(values: list[Any], where: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def kind_of(kind: Any) -> type:
-    """int, float or str, as which values of a type can be stored: str for those that may be a number or a text."""
+def kind_of(kind: Any, values: Sequence[Any]) -> type:
+    """int, float or str, as which values of a type can be stored; what may be a number or a text is a text if any is."""
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    return plain if plain in (int, float) else str
+    if plain in (int, float):
+        return plain
+    return float if float in get_args(plain) and not any(isinstance(value, str) for value in values) else str
 
 
 def in_words(values: Sequence[Any]) -> str:
@@ -116,7 +119,8 @@ def _describe(kind: Any) -> str:
     """What a type allows, in a user's words."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return f"{_describe(arguments[0])} >= {arguments[1].ge}"
+        least = arguments[1]
+        return f"{_describe(arguments[0])} {f'>= {least.ge}' if least.gt is None else f'> {least.gt}'}"
     if origin in (Union, UnionType):
         return " or ".join(map(_describe, arguments))
     if origin is Literal:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from gradscope import sealed
 from gradscope.errors import InputError
 from gradscope.files import TEMPORARY, move_in, sha256_of, sync_folder, write_json, write_whole
+from gradscope.locking import LOCK, locked
 from gradscope.plan import Shard
 from gradscope.records import joined
 from gradscope.runs import NUMERICS_VERSION
 from gradscope.store import FORMAT, LOG, MANIFEST, PLAN, RUNS, SHARDS, TIMESTEPS, Store, files
 from gradscope.survey import Problem, Survey
 
-LOCK, ASIDE = ".lock", "set-aside"
+ASIDE = "set-aside"
 ROW_GROUP = 2**14  # rows of timesteps that are read together, at least
 
 
@@ -33,7 +32,7 @@ def writing(folder: Path) -> Iterator[Writer]:
 
     Raises InputError if it cannot be written, if another process writes it, or if it holds anything but a sweep.
     """
-    with _locked(folder):
+    with locked(folder, _refuse_others):
         yield Writer(folder)
 
 
@@ -45,31 +44,9 @@ def refuse_unwritable(folder: Path) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise InputError("output folder cannot be written", where=str(folder))
     if (folder / LOCK).exists():
-        with _locked(folder):
+        with locked(folder, _refuse_others):
             pass
     _refuse_others(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # A lock of the operating system: it is gone when the process is, however that ends.
-    lock = FileLock(folder / LOCK, blocking=False)
-    try:
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            sync_folder(folder.parent)
-        _refuse_others(folder)
-        lock.acquire()
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except Timeout:
-        hint = "wait for it, or choose another folder with -o"
-        raise InputError("another sweep is writing to this folder", where=str(folder), hint=hint) from None
-    except OSError as error:
-        raise InputError(f"output folder cannot be written: {error.strerror}", where=str(folder)) from None
-    with lock:
-        lock.release()  # one of two: it is held until the end of the block
-        yield
 
 
 def _refuse_others(folder: Path) -> None:

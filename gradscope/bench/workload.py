@@ -64,7 +64,7 @@ class Workload:
         run = resolve(self.name, self.grid() | {"seeds": [seed], "spectral_radius": radius}).blocks[0].first
         task = run.task()
         params = run.cell().init(seed, radius, run["ensemble"], run["input_scale"], task.input_power)
-        x, y = task.draw(seed, self.longest, self.batch_size, run["loss"])
+        x, y, _ = task.draw(seed, self.longest, self.batch_size, run["loss"])
         return Network(
             params={name: array.astype(self.dtype) for name, array in params.items()},
             x=x.astype(self.dtype),

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradscope.activations import activation
 from gradscope.errors import InputError, at_least
-from gradscope.recurrence import BLOCK, Packed, Parameters, Trace, multiply, settle
+from gradscope.recurrence import BLOCK, FEW, Packed, Parameters, Trace, multiply, settle
 from gradscope.scaled import Floats, unit_scaled
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
@@ -105,10 +105,13 @@ class Elman:
 
     def pack(self, params: Mapping[str, Floats]) -> Packed:
         """Lay out parameters that have a leading run axis C."""
-        rows = np.concatenate([params["W_hh"], params["W_xh"], params["b_h"][..., None]], axis=-1)
-        back, back_exponent = unit_scaled(np.ascontiguousarray(params["W_hh"]))
+        W_hh, W_xh, b_h = params["W_hh"], params["W_xh"], params["b_h"]
+        C, n, m = W_xh.shape
+        forward = np.empty((C, n + m + 1, n), W_hh.dtype)
+        forward[:, :n], forward[:, n:-1], forward[:, -1] = W_hh.swapaxes(1, 2), W_xh.swapaxes(1, 2), b_h
+        back, back_exponent = unit_scaled(np.ascontiguousarray(W_hh))
         return Packed(
-            forward=np.ascontiguousarray(rows.swapaxes(1, 2)),
+            forward=forward,
             back=back,
             back_exponent=back_exponent,
             W_hy=params["W_hy"],
@@ -126,15 +129,18 @@ class Elman:
         inputs[..., -1] = 1.0
         inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
         z = np.empty((C, B, n), x.dtype)
-        largest = np.abs(inputs[:, 0]).max()
+        steps, states = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1)
+        largest, block = np.abs(steps[0]).max(), max(BLOCK, FEW // steps[0].size)
+        product, weights = np.matmul, packed.forward
+        if C == 1:
+            steps, states, z, weights, product = steps[:, 0], states[:, 0], z[0], weights[0], np.ndarray.dot
         with np.errstate(over="ignore", invalid="ignore"):
-            for lo in range(0, T, BLOCK):
-                hi = min(lo + BLOCK, T)
-                for t in range(lo, hi):
-                    np.matmul(inputs[:, t], packed.forward, out=z)
-                    f.apply(z, out=inputs[:, t + 1, :, :n])
-                block = inputs[:, lo + 1 : hi + 1]
-                largest = np.maximum(largest, np.maximum(block.max(), -block.min()))
+            for lo in range(0, T, block):
+                for now, state in zip(steps[lo : lo + block], states[lo : lo + block], strict=False):
+                    product(now, weights, out=z)
+                    f.apply(z, out=state)
+                seen = inputs[:, lo + 1 : lo + block + 1]
+                largest = np.maximum(largest, np.maximum(seen.max(), -seen.min()))
         return Trace(inputs, n, *settle(inputs, n, largest))
 
     def local(self, trace: Trace, lo: int, hi: int) -> Floats:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import nan
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,10 @@ class InfluenceBalancing:
     losses = ("mse",)
     sizes = (1, 1)
     input_power = 1.0
+    shortest = 1
     longest = float("inf")
+    prefixes = True
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         at_least(0, learning_rate=self.learning_rate)
@@ -67,6 +71,10 @@ class InfluenceBalancing:
         for steps in grid["loss_steps"]:
             if steps not in ("last", "all"):
                 raise InputError(f"{steps!r}", where="loss_steps", allowed='"last" or "all" of the steps of an unroll')
+
+    def chance(self, seq_len: int, loss: str) -> float:  # noqa: ARG002
+        """There is nothing to predict from."""
+        return nan
 
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:  # noqa: ARG002
         """Ones."""

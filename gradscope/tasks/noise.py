@@ -1,7 +1,9 @@
 """`noise`: white Gaussian input and fixed random targets: no structure but the network's own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import log
+from typing import Any, ClassVar
 
 from gradscope.errors import at_least
 from gradscope.streams import stream
@@ -21,7 +23,10 @@ class Noise:
     output_size: int = 1
 
     losses = ("mse", "cross_entropy")
+    shortest = 1
     longest = float("inf")
+    prefixes = True
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         at_least(1, input_size=self.input_size, output_size=self.output_size)
@@ -35,6 +40,10 @@ class Noise:
     def input_power(self) -> float:
         """E |x_t|^2 = m."""
         return float(self.input_size)
+
+    def chance(self, seq_len: int, loss: str) -> float:  # noqa: ARG002
+        """The targets' variance, or log of the number of classes: nothing can be learnt of fresh noise."""
+        return 1.0 if loss == "mse" else log(self.output_size)
 
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:
         """Inputs and targets from streams of their own."""

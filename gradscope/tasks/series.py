@@ -1,7 +1,11 @@
 """`series`: the next value of a real series, from a file or from the stock prices in matplotlib's sample data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import nan
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from gradscope.sources import Source
 from gradscope.sources import series as read_series
@@ -27,6 +31,9 @@ class Series:
     losses = ("mse",)
     sizes = (1, 1)
     input_power = 1.0
+    shortest = 1
+    prefixes = True
+    recipe: ClassVar[Mapping[str, Any]] = {"batching": "sequential", "batch_size": 8, "seq_len": 20}
 
     @property
     def source(self) -> Source:
@@ -38,9 +45,20 @@ class Series:
         """Half of the series."""
         return longest_excerpt(self.source.values)
 
+    def chance(self, seq_len: int, loss: str) -> float:  # noqa: ARG002
+        """Its baselines say more (`gradscope.baselines`)."""
+        return nan
+
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:  # noqa: ARG002
         """Windows of the series."""
-        windows = excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size)
+        return self.encode(excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size))
+
+    def corpus(self, seed: int) -> NDArray[Any]:  # noqa: ARG002
+        """The series."""
+        return self.source.values
+
+    def encode(self, windows: NDArray[Any]) -> Sequences:
+        """The next value."""
         return Sequences(windows[:-1, :, None], windows[1:, :, None])
 
     def record(self) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """`text`: the next character of a text, one-hot, with cross-entropy: the character-level language model's setting."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import nan
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscope.sources import Source
 from gradscope.sources import text as read_text
@@ -24,6 +27,18 @@ class Text:
 
     losses = ("cross_entropy",)
     input_power = 1.0
+    shortest = 1
+    prefixes = True
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "batching": "sequential",
+        "batch_size": 32,
+        "seq_len": 50,
+        "hidden_size": 128,
+        "clip": "norm:1",
+        "learning_rate": 3e-3,
+        "loss_steps": "all",
+        "steps": 3000,
+    }
 
     @property
     def source(self) -> Source:
@@ -41,10 +56,21 @@ class Text:
         """Half of the text."""
         return longest_excerpt(self.source.values)
 
+    def chance(self, seq_len: int, loss: str) -> float:  # noqa: ARG002
+        """Its baselines say more (`gradscope.baselines`)."""
+        return nan
+
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:  # noqa: ARG002
         """Windows of the text."""
-        windows = excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size)
-        one_hot = np.zeros((seq_len, batch_size, self.sizes[0]))
+        return self.encode(excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size))
+
+    def corpus(self, seed: int) -> NDArray[Any]:  # noqa: ARG002
+        """The codes of the characters."""
+        return self.source.values
+
+    def encode(self, windows: NDArray[Any]) -> Sequences:
+        """One-hot codes, and the codes that follow."""
+        one_hot = np.zeros((len(windows) - 1, windows.shape[1], self.sizes[0]))
         np.put_along_axis(one_hot, windows[:-1, :, None], 1.0, axis=-1)
         return Sequences(one_hot, windows[1:])
 

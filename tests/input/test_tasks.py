@@ -1,11 +1,14 @@
 """Guards the tasks: one suite that every member passes, then each task's own law against a computation by hand.
 
-A new task needs a line in EXAMPLES.
+A new task needs a line in EXAMPLES. The laws of the memory tasks are in `test_memory_tasks.py`.
 """
 
 import csv
+import dataclasses
 import json
+from math import inf, isfinite, isnan
 from pathlib import Path
+from typing import ClassVar, get_origin, get_type_hints
 
 import matplotlib as mpl
 import numpy as np
@@ -17,25 +20,36 @@ from hypothesis import strategies as st
 from gradscope import plugins, tasks
 from gradscope.engine import measure
 from gradscope.errors import InputError
-from gradscope.grid import resolve
+from gradscope.grid import BASE, NOT_OF_TRAINING, TRAINING, resolve
 from gradscope.losses import LOSSES
 from gradscope.runs import ADDED
 from gradscope.sources import series
-from gradscope.task import Problem
+from gradscope.task import Problem, Recorded
 
 PERIOD = 20
 # Options of each task, all of them with something random; files stand in the folder of `files`.
 EXAMPLES = {
     "noise": [{}, {"input_size": 3, "output_size": 4}],
-    "sine": [{}, {"frequency": 0.13, "phase": 0.5, "noise": 0.3}, {"frequency": 0.3, "noise": 1.0}],
+    "sine": [
+        {},
+        {"frequency": 0.13, "phase": 0.5, "noise": 0.3},
+        {"frequency": 0.3, "noise": 1.0},
+        {"frequency": "0.05+0.13"},
+    ],
     "series": [{"file": "{files}/periodic.csv"}, {"file": "{files}/prices.csv", "column": "price"}, {}],
     "text": [{"file": "{files}/text.txt"}, {}],
     "influence-balancing": [{}, {"learning_rate": 0.1, "iterations": 7}],
+    "adding": [{}],
+    "copy": [{}, {"symbols": 3, "length": 2}],
+    "temporal-order": [{}],
+    "recall": [{}, {"lag": 3}, {"lag": 0}],
 }
+ALONE = ("adding", "copy", "temporal-order")  # whose shorter sequences are no prefixes of longer ones
 MEMBERS = plugins.names(tasks.FAMILY)
 PROBLEMS = [name for name in MEMBERS if issubclass(plugins.find(tasks.FAMILY, name), Problem)]
+RECORDED = [name for name in MEMBERS if issubclass(plugins.find(tasks.FAMILY, name), Recorded)]
 ALL = [(name, options) for name in MEMBERS for options in EXAMPLES.get(name, [])]
-ENDLESS = [name for name in MEMBERS if plugins.find(tasks.FAMILY, name).longest == float("inf")]
+ENDLESS = [name for name in MEMBERS if plugins.find(tasks.FAMILY, name).longest == inf]
 MEASURED = ("spectral_radius_realised", "spectral_norm", "loss_value", "log10_grad", "relative_error", "cosine")
 TEXT = "Grüße, 世界! 🙂\nThe same again, and then once more: naïve café, 東京 🙂🙃.\n" * 5
 
@@ -74,12 +88,28 @@ def only(wanted):
     return pytest.mark.parametrize("task", [example for example in ALL if wanted(*example)], indirect=True, ids=str)
 
 
+def draw(task, seed, more, batch_size, loss=None):
+    """A batch of sequences that are `more` steps longer than they must be."""
+    return task.draw(seed, task.shortest + more, batch_size, loss or task.losses[0])
+
+
 def each_loss(task):
-    return [(loss, task.draw(seed=5, seq_len=11, batch_size=7, loss=loss)) for loss in task.losses]
+    return [(loss, draw(task, 5, 10, 7, loss)) for loss in task.losses]
+
+
+def arrays(drawn):
+    """The arrays that were drawn: without the mask, if there is none."""
+    return [array for array in drawn if array is not None]
 
 
 def same(drawn, other):
-    return np.array_equal(drawn.x, other.x) and np.array_equal(drawn.y, other.y)
+    assert (drawn.mask is None) == (other.mask is None)
+    return all(map(np.array_equal, arrays(drawn), arrays(other)))
+
+
+def name_and_options(task):
+    name = type(task).__module__.rpartition(".")[2].replace("_", "-")
+    return name, {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
 
 
 # --- conformance: every member of the family -------------------------------------------------------------------------
@@ -104,33 +134,42 @@ def test_member_needs_no_options(name):
 
 
 def test_inputs_are_numbers_time_by_batch_by_input_size(task):
-    for _, (x, _) in each_loss(task):
-        assert x.shape == (11, 7, task.sizes[0])
+    for _, (x, _, _) in each_loss(task):
+        assert x.shape == (task.shortest + 10, 7, task.sizes[0])
         assert x.dtype == np.float64
         assert np.isfinite(x).all()
 
 
 def test_targets_are_numbers_for_mse_and_classes_for_cross_entropy(task):
-    p = task.sizes[1]
-    for loss, (_, y) in each_loss(task):
+    T, p = task.shortest + 10, task.sizes[1]
+    for loss, (_, y, _) in each_loss(task):
         if loss == "mse":
-            assert y.shape == (11, 7, p)
+            assert y.shape == (T, 7, p)
             assert y.dtype == np.float64
             assert np.isfinite(y).all()
         else:
-            assert y.shape == (11, 7)
+            assert y.shape == (T, 7)
             assert np.issubdtype(y.dtype, np.integer)
             assert y.min() >= 0
             assert y.max() < p
 
 
+def test_mask_leaves_each_example_a_loss(task):
+    for loss, drawn in [*each_loss(task), *((loss, draw(task, 5, 0, 7, loss)) for loss in task.losses)]:
+        if drawn.mask is not None:
+            assert drawn.mask.shape == drawn.x.shape[:2], loss
+            assert drawn.mask.dtype == np.bool_
+            assert drawn.mask.any(axis=0).all()
+
+
 def test_losses_take_the_targets(task):
+    T, p = task.shortest + 10, task.sizes[1]
     assert task.losses
     assert set(task.losses) <= set(LOSSES)
-    for loss, (_, y) in each_loss(task):
-        value, gradient = LOSSES[loss](np.zeros((11, 7, task.sizes[1])), y)
-        assert value.shape == (11, 7)
-        assert gradient.shape == (11, 7, task.sizes[1])
+    for loss, (_, y, _) in each_loss(task):
+        value, gradient = LOSSES[loss](np.zeros((T, 7, p)), y)
+        assert value.shape == (T, 7)
+        assert gradient.shape == (T, 7, p)
         assert np.isfinite(value).all()
         assert np.isfinite(gradient).all()
 
@@ -142,26 +181,25 @@ def test_sizes_are_whole_numbers_of_at_least_one(task):
 
 def test_same_seed_draws_the_same(task):
     for loss in task.losses:
-        first = task.draw(3, 9, 4, loss)
-        task.draw(4, 5, 2, loss)
-        assert same(task.draw(3, 9, 4, loss), first)
+        first = draw(task, 3, 8, 4, loss)
+        draw(task, 4, 4, 2, loss)
+        assert same(draw(task, 3, 8, 4, loss), first)
 
 
 def test_equal_tasks_draw_the_same(task):
-    again = type(task)(**{name: getattr(task, name) for name in task.__dataclass_fields__})
+    again = type(task)(**name_and_options(task)[1])
     assert again == task
-    assert same(again.draw(1, 6, 3, task.losses[0]), task.draw(1, 6, 3, task.losses[0]))
+    assert same(draw(again, 1, 5, 3), draw(task, 1, 5, 3))
 
 
 def test_drawn_arrays_can_be_changed_without_changing_the_next_draw(task):
-    first = task.draw(2, 6, 3, task.losses[0])
-    kept = (first.x.copy(), first.y.copy())
-    for array in first:
+    first = draw(task, 2, 5, 3)
+    kept = [array.copy() for array in arrays(first)]
+    for array in arrays(first):
         if array.flags.writeable:
             array[:] = 0
-    again = task.draw(2, 6, 3, task.losses[0])
-    np.testing.assert_array_equal(again.x, kept[0])
-    np.testing.assert_array_equal(again.y, kept[1])
+    for array, before in zip(arrays(draw(task, 2, 5, 3)), kept, strict=True):
+        np.testing.assert_array_equal(array, before)
 
 
 @only(lambda name, _: name not in PROBLEMS)  # whose seeds throw coins
@@ -169,28 +207,36 @@ def test_seeds_differ_in_inputs_and_in_targets(task):
     for loss in task.losses:
         if loss == "cross_entropy" and task.sizes[1] == 1:
             continue  # one class only: there is but one target
-        drawn = [task.draw(seed, 12, 8, loss) for seed in range(5)]
+        drawn = [draw(task, seed, 11, 8, loss) for seed in range(5)]
         for number, one in enumerate(drawn):
             for other in drawn[:number]:
                 assert not np.array_equal(one.x, other.x)
                 assert not np.array_equal(one.y, other.y)
 
 
-@pytest.mark.parametrize(("short", "long"), [(1, 2), (1, 30), (7, 8), (12, 30)])
+@only(lambda name, _: name not in ALONE)
+@pytest.mark.parametrize(("short", "long"), [(0, 1), (0, 29), (6, 7), (11, 29)])
 def test_shorter_sequence_is_a_prefix_of_a_longer_one(task, short, long):
     for loss in task.losses:
-        of_short, of_long = task.draw(6, short, 5, loss), task.draw(6, long, 5, loss)
-        np.testing.assert_array_equal(of_long.x[:short], of_short.x)
-        np.testing.assert_array_equal(of_long.y[:short], of_short.y)
+        of_short, of_long = draw(task, 6, short, 5, loss), draw(task, 6, long, 5, loss)
+        prefix = type(of_long)(*(array[: task.shortest + short] for array in arrays(of_long)))
+        assert same(prefix, of_short)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_shorter_sequence_need_not_be_a_prefix(name):
+    task = tasks.task(name)
+    assert not np.array_equal(draw(task, 6, 29, 5).x[: task.shortest + 11], draw(task, 6, 11, 5).x)
 
 
 def test_inputs_do_not_depend_on_the_loss(task):
-    drawn = [task.draw(8, 9, 4, loss).x for loss in task.losses]
+    drawn = [draw(task, 8, 8, 4, loss).x for loss in task.losses]
     for x in drawn:
         np.testing.assert_array_equal(x, drawn[0])
 
 
-@only(lambda name, options: name != "series" or "periodic" in options.get("file", ""))
+# Not of every part of a series, nor of the adding problem, which leaves out its markers.
+@only(lambda name, options: name not in ("adding", "series") or "periodic" in options.get("file", ""))
 def test_input_power_is_the_mean_square_of_the_inputs(task):
     # T covers whole periods of all waves among the examples, so that each sequence has the wave's own mean square.
     T, B = 5 * PERIOD, 400
@@ -206,17 +252,36 @@ def test_record_is_json_that_says_how_the_data_were_normalised(task):
     assert record["normalised"]
 
 
-def test_longest_sequence_can_be_drawn(task):
-    T = int(min(task.longest, 2000))
-    assert T >= 1
+def test_shortest_and_longest_sequence_can_be_drawn(task):
+    assert type(task.shortest) is int
+    assert 1 <= task.shortest <= task.longest
+    assert task.longest == inf or task.longest == int(task.longest)
     for loss in task.losses:
-        assert len(task.draw(0, T, 3, loss).y) == T
+        for T in (task.shortest, int(min(task.longest, 2000))):
+            assert len(task.draw(0, T, 3, loss).y) == T
+
+
+def test_sequence_below_the_shortest_is_refused(task):
+    for T in range(1, task.shortest):
+        with pytest.raises(InputError, match=rf"^seq_len: must be at least {task.shortest}, not {T}$"):
+            task.draw(0, T, 3, task.losses[0])
+
+
+def test_grid_refuses_a_sequence_that_is_too_short(task):
+    name, options = name_and_options(task)
+    if task.shortest > 1:
+        message = (
+            rf"^seq_len: {task.shortest - 1} steps are too few for task {name}; allowed: at least {task.shortest}$"
+        )
+        with pytest.raises(InputError, match=message):
+            resolve("short", {"task": name, **options, "seq_len": [task.shortest - 1, 40]})
+    assert resolve("short", {"task": name, **options, "seq_len": task.shortest}).runs
 
 
 @only(lambda name, _: name not in ENDLESS)
 def test_grid_refuses_a_sequence_that_is_longer_than_the_data(task):
-    name = type(task).__module__.rpartition(".")[2]
-    given = {"task": name, **{field: getattr(task, field) for field in task.__dataclass_fields__}}
+    name, options = name_and_options(task)
+    given = {"task": name, **options}
     assert resolve("long", given | {"seq_len": [3, int(task.longest)]}).runs
     with pytest.raises(InputError, match=rf"^seq_len: .*task {name}.*allowed: at most {task.longest:d}\b"):
         resolve("long", given | {"seq_len": [3, int(task.longest) + 1]})
@@ -227,9 +292,48 @@ def test_grid_takes_any_length_where_data_are_made(name):
     assert resolve("long", {"task": name, "seq_len": 10**6}).runs[0]["seq_len"] == 10**6
 
 
-@only(lambda name, _: name != "noise")  # whose targets are unrelated to its inputs
+def test_chance_is_a_loss_or_not_known(task):
+    for loss in task.losses:
+        for T in (task.shortest, task.shortest + 30):
+            chance = task.chance(T, loss)
+            assert type(chance) is float
+            assert isnan(chance) or (isfinite(chance) and chance >= 0)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_recipe_is_no_option_and_holds_keys_with_values_they_can_have(name):
+    member = plugins.find(tasks.FAMILY, name)
+    assert get_origin(get_type_hints(member)["recipe"]) is ClassVar
+    assert "recipe" not in {field.name for field in dataclasses.fields(member)}
+    assert member.recipe.keys() <= (BASE.keys() | TRAINING.keys()) - {"measure", "task", "seed", *NOT_OF_TRAINING}
+    if name not in PROBLEMS:
+        (run,) = resolve("recipe", {"task": name, "measure": "training"}).runs
+        assert {key: run[key] for key in member.recipe} == dict(member.recipe)
+
+
+@only(lambda name, _: name in RECORDED)
+def test_encoded_windows_of_the_corpus_ask_for_the_next_value(task):
+    corpus = task.corpus(3)
+    assert corpus.ndim == 1
+    np.testing.assert_array_equal(task.corpus(3), corpus)
+    windows = corpus[np.array([0, 5, len(corpus) - 12]) + np.arange(12)[:, None]]
+    x, y, mask = task.encode(windows)
+    assert mask is None
+    assert x.shape == (11, 3, task.sizes[0])
+    if "mse" in task.losses:
+        assert np.isfinite(corpus).all()
+        np.testing.assert_array_equal(x[..., 0], windows[:-1])
+        np.testing.assert_array_equal(y[..., 0], windows[1:])
+    else:
+        assert np.issubdtype(corpus.dtype, np.integer)
+        assert set(np.unique(corpus)) == set(range(task.sizes[0]))
+        np.testing.assert_array_equal(x, windows[:-1, :, None] == range(task.sizes[0]))
+        np.testing.assert_array_equal(y, windows[1:])
+
+
+@only(lambda name, _: name in RECORDED)
 def test_target_is_the_next_input(task):
-    x, y = task.draw(4, 12, 6, task.losses[0])
+    x, y, _ = task.draw(4, 12, 6, task.losses[0])
     following = x[1:].argmax(axis=2) if task.losses == ("cross_entropy",) else x[1:]
     np.testing.assert_array_equal(y[:-1], following)
 
@@ -241,6 +345,10 @@ def test_target_is_the_next_input(task):
         ("noise", {"input_size": 0}, "^input_size: .*at least 1, not 0"),
         ("noise", {"output_size": -2}, "^output_size: .*at least 1, not -2"),
         ("sine", {"frequency": float("inf")}, "^frequency: inf is not finite"),
+        ("sine", {"frequency": "nan"}, "^frequency: nan is not finite"),
+        ("sine", {"frequency": "0.05+inf"}, "^frequency: inf is not finite"),
+        ("sine", {"frequency": "0.05+"}, r"^frequency: '0\.05\+'; allowed: a number, or several as 0\.05\+0\.013$"),
+        ("sine", {"frequency": "fast"}, "^frequency: 'fast'; allowed: a number, or several"),
         ("sine", {"phase": float("nan")}, "^phase: nan is not finite"),
         ("sine", {"noise": -0.1}, "^noise: .*at least 0, not -0.1"),
         ("sine", {"noise": float("nan")}, "^noise: .*at least 0, not nan"),
@@ -259,7 +367,7 @@ def test_options_that_cannot_be_are_refused(name, options, message):
 
 
 def test_noise_is_white_and_targets_are_unrelated_to_it():
-    x, y = tasks.task("noise", input_size=2, output_size=2).draw(0, 100, 100, "mse")
+    x, y, _ = tasks.task("noise", input_size=2, output_size=2).draw(0, 100, 100, "mse")
     N = 100 * 100
     for part in (x[..., 0], x[..., 1], y[..., 0], y[..., 1]):
         assert abs(part.mean()) < 4 / np.sqrt(N)
@@ -291,7 +399,7 @@ def wave(frequency, phase, T):
 
 @given(frequency=st.floats(-0.5, 0.5), phase=st.floats(-10, 10), T=st.integers(1, 30))
 def test_sine_without_noise_is_the_wave_itself(frequency, phase, T):
-    x, y = tasks.task("sine", frequency=frequency, phase=phase).draw(seed=T, seq_len=T, batch_size=2, loss="mse")
+    x, y, _ = tasks.task("sine", frequency=frequency, phase=phase).draw(seed=T, seq_len=T, batch_size=2, loss="mse")
     for example in range(2):
         np.testing.assert_allclose(x[:, example, 0], wave(frequency, phase, T)[:-1], rtol=0, atol=1e-12)
         np.testing.assert_allclose(y[:, example, 0], wave(frequency, phase, T)[1:], rtol=0, atol=1e-12)
@@ -305,6 +413,36 @@ def test_random_phases_give_waves_of_the_same_frequency_and_amplitude(seed, freq
     np.testing.assert_allclose(basis @ coefficients, x, rtol=0, atol=1e-10)
     np.testing.assert_allclose(np.hypot(*coefficients), 1.0, rtol=0, atol=1e-10)
     assert len(set(coefficients[0])) == 5
+
+
+def test_several_frequencies_are_a_sum_of_waves():
+    x, y, _ = tasks.task("sine", frequency="0.05+0.013", phase=0.4).draw(0, 90, 2, "mse")
+    expected = (wave(0.05, 0.4, 90) + wave(0.013, 0.4, 90)) / np.sqrt(2)
+    for example in range(2):
+        np.testing.assert_allclose(x[:, example, 0], expected[:-1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(y[:, example, 0], expected[1:], rtol=0, atol=1e-12)
+
+
+def test_waves_of_a_sum_have_phases_of_their_own_and_unit_variance_together():
+    B, frequencies = 4000, (0.05, 0.013)
+    x = tasks.task("sine", frequency="0.05+0.013").draw(1, 60, B, "mse").x[..., 0]
+    basis = [wave(frequency, phase, 59) / np.sqrt(2) for frequency in frequencies for phase in (0, np.pi / 2)]
+    fit, residual, _, _ = np.linalg.lstsq(np.stack(basis, axis=1), x)
+    assert residual.max() < 1e-18
+    circles = fit[::2] + 1j * fit[1::2]
+    np.testing.assert_allclose(np.abs(circles), 1.0, rtol=0, atol=1e-10)
+    for mean in (circles.mean(axis=1), (circles[0] * circles[1]).mean(), (circles[0] / circles[1]).mean()):
+        assert np.abs(mean).max() < 4 / np.sqrt(B)
+    # Of (sin a + sin b)^2 the mean is 1 and the variance 5/4.
+    assert np.abs((x**2).mean(axis=1) - 1).max() < 4 * np.sqrt(5 / 4 / B)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.05, "0.05"), (0.3, "0.30")])
+def test_frequency_may_be_written_as_text(number, text):
+    assert same(
+        tasks.task("sine", frequency=text).draw(2, 9, 3, "mse"),
+        tasks.task("sine", frequency=number).draw(2, 9, 3, "mse"),
+    )
 
 
 def test_random_phases_are_uniform_over_the_circle():
@@ -354,7 +492,7 @@ def starts_of(windows, values):
 )
 @pytest.mark.parametrize("T", [1, 12, 30])
 def test_series_windows_are_consecutive_values_of_the_file(files, file, column, T):
-    x, y = tasks.task("series", file=str(files / file), column=column).draw(0, T, 40, "mse")
+    x, y, _ = tasks.task("series", file=str(files / file), column=column).draw(0, T, 40, "mse")
     values = normalised_by_hand(files)
     windows = np.concatenate([x, y[-1:]])[..., 0]
     starts = starts_of(windows, values)
@@ -410,7 +548,7 @@ def test_longest_is_tight_for_the_worst_start(tmp_path, N):
     task = tasks.task("series", file=str(tmp_path / "steps.npy"))
     T, last_start = task.longest, (N + 1) // 2 - 1
     values, _ = task.source
-    x, y = task.draw(0, T, 400, "mse")
+    x, y, _ = task.draw(0, T, 400, "mse")
     assert x[0].max() == values[last_start]  # the latest start occurs, and fits
     assert last_start + T == N - 1  # and ends at the last value: no longer one would
     assert y[-1].max() == values[-1]
@@ -421,7 +559,7 @@ def test_longest_is_tight_for_the_worst_start(tmp_path, N):
 
 def excerpts_of(task, T, B):
     """What a batch of a text task says, decoded: T inputs and the last target of each example."""
-    x, y = task.draw(0, T, B, "cross_entropy")
+    x, y, _ = task.draw(0, T, B, "cross_entropy")
     assert set(np.unique(x)) == {0.0, 1.0}
     assert (x.sum(axis=2) == 1).all()
     vocabulary = task.record()["vocabulary"]
@@ -494,6 +632,13 @@ def test_problem_measures_what_every_run_is_measured_for(name):
 
 
 # --- influence balancing ---------------------------------------------------------------------------------------------
+
+
+def test_influence_balancing_has_input_and_target_1():
+    x, y, mask = tasks.task("influence-balancing").draw(0, 5, 2, "mse")
+    np.testing.assert_array_equal(x, np.ones((5, 2, 1)))
+    np.testing.assert_array_equal(y, np.ones((5, 2, 1)))
+    assert mask is None
 
 
 def balanced(**given):

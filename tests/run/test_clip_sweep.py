@@ -32,7 +32,7 @@ def recorded(**values):
 def minibatch_gradients(run):
     """The gradient of each minibatch, by `backprop`."""
     cell, task, B = run.cell(), run.task(), run["batch_size"]
-    x, y = task.draw(run["seed"], run["seq_len"], B * run["minibatches"], run["loss"])
+    x, y, _ = task.draw(run["seed"], run["seq_len"], B * run["minibatches"], run["loss"])
     params = cell.init(run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], task.input_power)
     how = {name: run[name] for name in ("loss", "loss_steps", "reduction", "truncation")}
     for part in np.split(np.arange(x.shape[1]), run["minibatches"]):
@@ -103,7 +103,7 @@ def test_minibatches_that_overflow_are_counted_apart_and_the_others_are_measured
     for seq_len in (1745, 1754, 1758):
         for run, row in recorded(**orthogonal, **sizes, seq_len=seq_len):
             cell, task = run.cell(), run.task()
-            x, y = task.draw(0, seq_len, 30, "mse")
+            x, y, _ = task.draw(0, seq_len, 30, "mse")
             params = cell.init(0, 1.5, "orthogonal", run["input_scale"], task.input_power)
             overflowed = [
                 backprop(cell, params, x[:, [example]], y[:, [example]]).status != "ok" for example in range(30)

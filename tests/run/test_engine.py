@@ -43,7 +43,7 @@ def each(measured):
 def alone(run, truncation=None):
     """The run's gradients, from `backprop`."""
     cell, task = run.cell(), run.task()
-    x, y = task.draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
+    x, y, _ = task.draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
     params = cell.init(
         run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], input_power=task.input_power
     )
@@ -284,7 +284,7 @@ PLAIN = {  # f, and f' as a function of z
 def slopes_alone(run):
     """f'(z_t) of the run, (T, B, n), step by step."""
     f, slope = PLAIN[run["activation"]]
-    x, _ = run.task().draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
+    x, _, _ = run.task().draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
     params = run.cell().init(
         run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], run.task().input_power
     )

@@ -74,7 +74,7 @@ def test_the_columns_are_the_statistics_of_the_draws(spec, parameter, monkeypatc
 def _weighted(run, weights, names):
     """The gradient in which the loss at step s counts with weights[s-1, t-1] at step t: a sum over single losses."""
     cell, task = run.cell(), run.task()
-    x, y = task.draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
+    x, y, _ = task.draw(run["seed"], run["seq_len"], run["batch_size"], run["loss"])
     params = cell.init(run["seed"], run["spectral_radius"], run["ensemble"], run["input_scale"], task.input_power)
     h0 = np.zeros((run["batch_size"], run["hidden_size"]))
     steps = list(range(1, run["seq_len"] + 1))
@@ -98,7 +98,7 @@ def test_without_coins_the_bias_is_the_error_and_there_is_no_variance(spec):
 def test_the_variance_of_the_minibatch_is_that_between_its_groups(examples, groups, spec):
     ((run, row),) = [one for one in measured(truncation=spec, batch_size=examples) if one[0]["truncation"] == spec]
     cell, task = run.cell(), run.task()
-    x, y = task.draw(run["seed"], 9, examples, run["loss"])
+    x, y, _ = task.draw(run["seed"], 9, examples, run["loss"])
     params = cell.init(run["seed"], 1.0, run["ensemble"], run["input_scale"], task.input_power)
     parts = [
         vector(backprop(cell, params, x[:, part], y[:, part], loss_steps="all", truncation=spec))

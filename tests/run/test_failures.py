@@ -176,7 +176,7 @@ def test_input_that_is_not_finite_fails_with_the_seed(tmp_path, monkeypatch):
     draw = type(resolve("test", {}).blocks[0].first.task()).draw
 
     def infinite(self, seed, *rest):
-        x, y = draw(self, seed, *rest)
+        x, y, _ = draw(self, seed, *rest)
         return type(draw(self, seed, *rest))(np.where(seed == 1, np.inf, x), y)
 
     monkeypatch.setattr("gradscope.tasks.noise.Noise.draw", infinite)

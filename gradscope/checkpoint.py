@@ -1,0 +1,59 @@
+"""Parameters, and whole trainings as they stand, in safetensors files that appear whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscope.errors import InputError
+from gradscope.files import write_whole
+from gradscope.recurrence import Cell, Parameters
+
+NOTE = "gradscope"  # the name of the metadata that is ours
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
+    """Write arrays by name and a note, anything that JSON can hold, into one file."""
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(path, lambda place: save_file(contiguous, place, {NOTE: json.dumps(note)}))
+
+
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
+    """The arrays of a safetensors file, and the note that `write` wrote with them; None if there is none.
+
+    Raises InputError for a file that cannot be read as one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            note = (file.metadata() or {}).get(NOTE)
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(note) if note else None  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot be read as safetensors: {reason}", where=str(path)) from None
+
+
+def parameters(path: Path, cell: Cell) -> Parameters:
+    """The parameters in a file, for networks of a cell.
+
+    Raises InputError for a file that has not all of them, or has them in another shape.
+    """
+    arrays, _ = read(path)
+    shapes = cell.shapes()
+    wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise InputError(f"has no {name}", where=str(path), allowed=wanted)
+        if arrays[name].shape != shape:
+            raise InputError(f"{name} has shape {arrays[name].shape}", where=str(path), allowed=wanted)
+        if not np.isfinite(arrays[name]).all():
+            raise InputError(f"{name} is not finite", where=str(path))
+    return {name: arrays[name].astype(np.float64) for name in shapes}

@@ -1,0 +1,41 @@
+"""`adam[:BETA1:BETA2:EPSILON]`: steps along a mean of gradients, over the root of a mean of squares, both corrected.
+
+Source: Kingma & Ba (2015), "Adam: a method for stochastic optimization", arXiv 1412.6980, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from gradscope.errors import at_least
+from gradscope.optimizer import Slots, fraction
+from gradscope.scaled import Floats
+
+
+@dataclass(frozen=True)
+class Adam:
+    """w -= rate (m / (1 - beta1^k)) / (sqrt(v / (1 - beta2^k)) + epsilon) at step k."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+
+    def __post_init__(self) -> None:
+        fraction(beta1=self.beta1, beta2=self.beta2)
+        at_least(0, epsilon=self.epsilon)
+
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+        """M = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and the step along m / sqrt(v)."""
+        mean, square = slots["mean"], slots["square"]
+        mean += (1.0 - self.beta1) * (gradient - mean)
+        np.multiply(gradient, gradient, out=gradient)
+        square += (1.0 - self.beta2) * (gradient - square)
+        np.sqrt(square, out=gradient)
+        gradient *= 1.0 / sqrt(1.0 - self.beta2**number)
+        gradient += self.epsilon
+        np.divide(mean, gradient, out=gradient)
+        gradient *= rate / (1.0 - self.beta1**number)
+        values -= gradient

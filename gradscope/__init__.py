@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from gradscope.errors import GradscopeError, InputError
     from gradscope.figures import figure
     from gradscope.gradients import Gradients, backprop
+    from gradscope.history import History
     from gradscope.integrity import verify
+    from gradscope.learning import train
     from gradscope.reporting import report
     from gradscope.reporting.comparison import compare
-    from gradscope.history import History
     from gradscope.results import Results, load
     from gradscope.run import sweep
-    from gradscope.learning import train
     from gradscope.truncations import truncation
 
 __version__ = "0.1.0"

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from gradscope.bptt import PART_BYTES
 from gradscope.draws import bytes_of_draws
 from gradscope.estimators import groups_of
+from gradscope.feeding import HELD_OUT
 from gradscope.networks import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
 from gradscope.recurrence import Cell
-from gradscope.feeding import HELD_OUT
 from gradscope.rows import bytes_at_work
 from gradscope.runs import AS_ASKED, Block, Setting
 from gradscope.samples import asked

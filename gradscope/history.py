@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ class History:
     history : a row a look, every `record_every` steps: `step`, mean `loss` since the look before, `validation_loss`,
         medians of the norms, `clip_share`, of W_hh the `spectral_radius` and `spectral_norm`, `mean_slope`,
         `saturated_share`.
-    lags : a row a look and lag: `log10_dh` of the training loss as it is truncated, `log10_reach` of the last loss under
-        full BPTT; means over examples of log10 norms.
+    lags : a row a look and lag: `log10_dh` of the training loss as it is truncated, `log10_reach` of the last loss
+        under full BPTT; means over examples of log10 norms.
     samples : texts written on the way: `step`, `text`; empty but for texts.
     scores : test loss of the network and of naive predictions: `predictor`, `loss`, `naive`; the least first.
     forecast, horizons : of a series: the test part with its forecasts, and their errors by horizon.
@@ -77,7 +78,7 @@ class History:
 
     @property
     def status(self) -> str:
-        """ "ok", or why it ended before its last step: "diverged at step N", "stopped early at step N"."""
+        """Either "ok", or why it ended before its last step: "diverged at step N", "stopped early at step N"."""
         return str(self.runs.iloc[0]["status"])
 
     @property
@@ -131,7 +132,7 @@ def save(history: History, folder: Path) -> History:
     """Write a history into a folder: its tables, `model.safetensors`, and the manifest last."""
     for name in TABLES:
         table: pd.DataFrame = getattr(history, name)
-        write_whole(folder / f"{name}.parquet", lambda place, table=table: table.to_parquet(place, index=False))
+        write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
     checkpoint.write(folder / MODEL, history.params, history.manifest["run"])
     files = [*(f"{name}.parquet" for name in TABLES), MODEL]
     manifest = {**history.manifest, "tables": {name: sha256_of(folder / name) for name in files}}

@@ -1,4 +1,4 @@
-"""Train one network and keep all that is recorded: forward, backward, update, look, save; and go on where it stopped."""
+"""Train one network, keep all that is recorded, save it on the way, and go on where it stopped."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def train(
     progress : called with a `Coming` every so often.
     command : how it was started, for the report.
     places : key -> how its user wrote it, for the errors.
-    settings : keys of an experiment, one value each: `cell`, `activation`, `hidden_size`, `spectral_radius`, `ensemble`,
-        `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random", "sequential"), `truncation`, `clip`,
-        `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`, `record_every`, `patience`,
+    settings : keys of an experiment, one value each: `cell`, `activation`, `hidden_size`, `spectral_radius`,
+        `ensemble`, `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random", "sequential"),
+        `truncation`, `clip`, `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`, `record_every`, `patience`,
         `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task has defaults that suit it.
 
     Returns

@@ -27,7 +27,8 @@ def cross_entropy(yhat: Floats, y: NDArray[Any]) -> tuple[Floats, Floats]:
     """Value (...,) and gradient (..., p) of -log softmax(yhat)[y]; y holds integer classes (...,)."""
     p = yhat.shape[-1]
     shifted = (yhat - yhat.max(axis=-1, keepdims=True)).reshape(-1, p)
-    classes = np.broadcast_to(y, yhat.shape[:-1])
+    classes = np.empty(yhat.shape[:-1], np.intp)
+    classes[...] = y
     true = np.arange(classes.size), classes.reshape(-1)
     right, wrong = shifted[true], np.exp(shifted)
     wrong[true] = 0.0

@@ -92,7 +92,7 @@ class Results:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """The chosen trainings while they learnt, a row a look: `run_id`, `step`, and what `curves.Curves.at_looks` says.
+        """The chosen trainings while they learnt, a row a look: `run_id`, `step`, and those of `Curves.at_looks`.
 
         Empty for a sweep that trains nothing.
         """

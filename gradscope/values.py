@@ -56,7 +56,7 @@ def distinct(values: list[Any], where: str) -> tuple[Any, ...]:
 
 
 def kind_of(kind: Any, values: Sequence[Any]) -> type:
-    """int, float or str, as which values of a type can be stored; what may be a number or a text is a text if any is."""
+    """int, float or str, as which values of a type can be stored; what may be either is a text if any is."""
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if plain in (int, float):
         return plain

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradscope.drawing import style
     from gradscope.errors import GradscopeError, InputError
     from gradscope.figures import figure
+    from gradscope.forecaster import Forecaster
     from gradscope.gradients import Gradients, backprop
     from gradscope.history import History
     from gradscope.integrity import verify
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Advice": "advice",
     "Clipped": "clipping",
+    "Forecaster": "forecaster",
     "GradscopeError": "errors",
     "Gradients": "gradients",
     "History": "history",
@@ -55,6 +57,7 @@ _HOMES = {
 __all__ = [
     "Advice",
     "Clipped",
+    "Forecaster",
     "Gradients",
     "GradscopeError",
     "History",

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -141,9 +140,9 @@ def season(train: ArrayLike) -> Season | None:
 
     A period is the lag of the first maximum of the autocorrelation, after it crossed zero, that is significant there
     and again at twice the lag; followed over up to 10 periods, it is known to a fraction of a step. The lag is the
-    smallest multiple of it, in whole steps, after which the squared difference of the series to itself is within 3
-    standard errors of the least: 41 for a clean wave with a period of 20.5 steps. If there is none, but the series
-    moves less from step to step than as a whole, its steps are searched, so that a trend does not hide a period.
+    smallest multiple of it, in whole steps, after which the squared difference of the series to itself is the least, or
+    within 3 standard errors of it: 41 for a clean wave with a period of 20.5 steps. Where the values have no period,
+    their steps are searched, so that a trend does not hide one.
 
     The autocorrelation is 1 - (squared difference at a lag) / (sum of both mean squares), which is 1 at the period of a
     wave however few periods there are: McLeod & Wyvill (2005), "A smarter way to find pitch". Its standard error is
@@ -164,22 +163,24 @@ def season(train: ArrayLike) -> Season | None:
     values = _numbers(train, "train", ("N",))
     if len(values) < SHORTEST:
         return None
-    steps, rounding = np.diff(values), _rounding(values)
-    peaks = _repeats(values) if values.std() > rounding else []
-    if not peaks and rounding < steps.std() < values.std():
-        peaks = _repeats(steps)
+    rounding = _rounding(values)
+    peaks = _repeats(values, rounding) or _repeats(np.diff(values), rounding)
     if not peaks:
         return None
     period = peaks[-1] / len(peaks)
     lags = [round(number * period) for number in range(1, len(peaks) + 1)]
-    differences = [np.square(values[lag:] - values[:-lag]) for lag in lags]
-    least = min(differences, key=np.mean)
-    near = least.mean() + ALIKE * least.std() / sqrt(len(least)) + rounding**2
-    return Season(period, next(lag for lag, one in zip(lags, differences, strict=True) if one.mean() <= near))
+    squares = [np.square(values[lag:] - values[:-lag]) for lag in lags]
+    means = np.array([one.mean() for one in squares])
+    variances = np.array([one.var() / len(one) for one in squares])
+    least = np.argmin(means)
+    near = means - means[least] <= ALIKE * np.sqrt(variances + variances[least]) + rounding**2
+    return Season(period, lags[np.argmax(near)])
 
 
-def _repeats(values: Floats) -> list[float]:
+def _repeats(values: Floats, rounding: float) -> list[float]:
     """Lags at which a series repeats itself once, twice, ..., to a fraction of a step; at least two, or none."""
+    if values.std() <= rounding:
+        return []
     alike = _autocorrelation(values - values.mean())
     if not (alike <= 0).any():
         return []
@@ -187,11 +188,11 @@ def _repeats(values: Floats) -> list[float]:
     lags = np.arange(len(alike))
     deviations = NormalDist().inv_cdf(1 - SIGNIFICANCE / len(alike))
     level = deviations * np.sqrt((1 + 2 * np.square(alike[1 : zero + 1]).sum()) / (len(values) - lags))
-    significant = lags[(alike > level) & (lags > zero) & (2 * lags < len(alike))]
+    significant = lags[(alike > level) & (lags > zero)]
     while len(significant):
         first = significant[0]
         end = first + int(np.argmax(np.append(alike[first:], 0.0) <= 0))  # where this maximum's surroundings end
-        peaks = _multiples(alike, level, int(first + np.argmax(alike[first : min(end, len(alike) - 1)])))
+        peaks = _multiples(alike, level, int(first + np.argmax(alike[first:end])))
         if len(peaks) > 1:
             return peaks
         significant = significant[significant >= end]
@@ -215,7 +216,7 @@ def _multiples(alike: Floats, level: Floats, first: int) -> list[float]:
         known, number = peaks[-1] / len(peaks), len(peaks) + 1
         middle, around = round(number * known), max(1, round(known / 4))
         low, high = max(middle - around, 2 * number), middle + around  # no period is below two steps
-        if high + 1 >= len(alike):
+        if high >= len(alike):
             break
         peak = low + int(np.argmax(alike[low : high + 1]))
         if alike[peak] <= level[peak]:
@@ -226,7 +227,7 @@ def _multiples(alike: Floats, level: Floats, first: int) -> list[float]:
 
 def _vertex(alike: Floats, peak: int) -> float:
     """Where the parabola through a maximum and its neighbours has its own."""
-    before, top, after = alike[peak - 1 : peak + 2]
+    before, top, after = alike[[peak - 1, peak, min(peak + 1, len(alike) - 1)]]
     bend = before - 2 * top + after
     return peak + (float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0)
 

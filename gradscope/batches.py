@@ -63,6 +63,10 @@ class Normal(NamedTuple):
         """Values in units of the training part's standard deviation."""
         return (values - self.mean) / self.scale
 
+    def undone(self, values: Floats) -> Floats:
+        """The values that `apply` made these from."""
+        return values * self.scale + self.mean
+
 
 class Windows(NamedTuple):
     """Where a batch's windows start, (B,); `fresh` if they do not go on where the last batch's ended."""

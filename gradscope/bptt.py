@@ -96,14 +96,15 @@ def loss_gradients(
     readout = Readout(packed, trace, y, loss, [request.steps for request in requests], groups, weights)
     everything = [Seen(one, trace, packed, workspace, str(number), groups) for number, one in enumerate(plan)]
     C = trace.extent[0]
+    whole = Work(slice(0, C), cell, packed, trace, readout.injection)
     at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)
     width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
-    for first in range(0, C, width):
-        runs = slice(first, first + width)
-        _go_back(
-            Work(runs, cell, packed.of(runs), trace.of(runs), readout.injection.of(runs)),
-            [seen.of(runs) for seen in everything],
-        )
+    if width >= C:
+        _go_back(whole, everything)
+    else:
+        for first in range(0, C, width):
+            runs = slice(first, first + width)
+            _go_back(whole.of(runs), [seen.of(runs) for seen in everything])
     found: dict[int, Gradient] = {}
     for one, seen in zip(plan, everything, strict=True):
         norms = Norms(seen.log10_norms())
@@ -179,7 +180,7 @@ def _side_by_side(parts: Sequence[Scaled], apart: bool) -> Scaled:
 
 def _go_back(work: Work, everything: Sequence[Seen]) -> None:
     """Take passes back in time, always the one that is latest: so all read the trace while it is in the cache."""
-    careful = bool(work.packed.back_exponent.any())
+    careful = np.count_nonzero(work.packed.back_exponent) > 0
     with np.errstate(over="ignore", invalid="ignore"):
         going = [_Going(work, seen, careful) for seen in everything]
         while latest := max((one for one in going if one.at > 0), key=lambda one: one.at, default=None):

@@ -126,6 +126,59 @@ def sweep(
 
 
 @cli.command()
+@click.argument("task", metavar="TASK")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the training.  [reports/train-TASK]")
+@click.option("--cell", help="elman.  [elman]")
+@click.option("--activation", help="tanh, relu, sigmoid or linear.  [tanh]")
+@click.option("--hidden-size", type=int, help="Units.")
+@click.option("--seq-len", type=int, help="Steps of a window: as far as gradients can go back.")
+@click.option("--batch-size", type=int, help="Examples of a minibatch.")
+@click.option("--batching", help="random (state reset) or sequential (state carried).")
+@click.option("--truncation", help="full, fixed:TAU, chunked:TAU, random:TAU, ...  [full]")
+@click.option("--clip", help="norm:THETA, value:THETA, norm-each:THETA or none.  [norm:1]")
+@click.option("--optimizer", help="sgd, momentum[:MU], adagrad or adam.  [adam]")
+@click.option("--learning-rate", type=float, help="[0.001]")
+@click.option("--steps", type=int, help="Updates of the parameters.")
+@click.option("--patience", type=int, help="Stop after so many looks without a lower validation loss.  [0: never]")
+@click.option("--seed", type=int, help="Of weights and data.  [0]")
+@click.option("--file", help="The data, of series (CSV, Parquet, .npy) and text (UTF-8).  [shipped data]")
+@click.option("--init", type=click.Path(path_type=Path), help="Parameters to begin with: a model.safetensors.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key, as spectral_radius=0.9.")
+@click.option("--no-report", is_flag=True, help="Write the tables only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def train(
+    task: str, out: Path | None, init: Path | None, settings: tuple[str, ...], no_report: bool, quiet: bool, **keys: Any
+) -> None:
+    """Train a network and record its gradients while it learns. Running it again goes on where it stopped.
+
+    TASK is sine, series, text, adding, copy, temporal-order, recall or noise; each has settings that suit it.
+
+    \b
+    gradscope train sine
+    gradscope train text --file book.txt --truncation fixed:10 --clip value:5 --steps 5000
+    gradscope train adding --set delay=10 --truncation random:20
+    """  # noqa: D301 - the mark that click looks for is a backspace
+    from gradscope.learning import train as run_training
+
+    given = {key: value for key, value in keys.items() if value is not None}
+    places = {key: f"--{key.replace('_', '-')}" for key in given} | {"task": "TASK"}
+    for key, value in map(_setting, settings):
+        given[key], places[key] = value, f"--set {key}"
+    folder = out or Path("reports") / f"train-{task}"
+    with terminal.training_progress(quiet) as progress:
+        command = shlex.join(["gradscope", *sys.argv[1:]])
+        history = run_training(task, folder, init=init, progress=progress, command=command, places=places, **given)
+    if not quiet:
+        click.echo(f"{len(history.steps):,} steps in {folder} ({history.manifest['seconds']:.1f} s)")
+    if not no_report:
+        _report(history, quiet)
+    if history.status.startswith("diverged"):
+        hint = "a lower --learning-rate, or a --clip; what was recorded until then is kept"
+        click.echo(f"error: {history.status}; {hint}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
 @click.argument("source", default="spectral-radius", metavar="[EXPERIMENT | FILE.toml | DIR]")
 @click.option("--bias", type=float, default=0.1, metavar="SHARE", help="Relative bias that is tolerated.  [0.1]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with reasons and curves.")

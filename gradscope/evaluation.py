@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradscope.baselines import forecasts, horizon_errors
-from gradscope.batches import split
+from gradscope.batches import Normal, split
 from gradscope.feeding import Recording
 from gradscope.forecasting import answers, around, free_running, origins, written
 from gradscope.recurrence import Parameters
@@ -48,7 +48,7 @@ def forecast(training: Training, params: Parameters) -> pd.DataFrame:
     length = min(horizon, shown)
     free[:length] = free_running(training.cell, params, window[:before, None], length)[:, 0]
     columns = {"truth": window[before:], "one_step": one_step[before - 1 :, 0, 0], "free_running": free}
-    frame = pd.DataFrame({name: _in_units(series, values) for name, values in columns.items()})
+    frame = pd.DataFrame({name: _units(series).undone(values) for name, values in columns.items()})
     return frame.assign(t=np.arange(test.start, test.start + shown))[["t", *columns]]
 
 
@@ -74,13 +74,19 @@ def horizons(training: Training, params: Parameters) -> pd.DataFrame:
                 "predictor": name,
                 "naive": name != NETWORK,
                 "horizon": np.arange(1, horizon + 1),
-                "rmse": _errors(values, truth) * _scale(series),
+                "rmse": _errors(values, truth) * _units(series).scale,
                 "origins": len(starts),
             }
         )
         for name, values in predicted.items()
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def units(training: Training) -> Normal | None:
+    """Mean and scale, in the units of the data, of the series that a network learns from; None for what is none."""
+    series = _series(training)
+    return None if series is None else _units(series)
 
 
 def reach(series: Recording) -> int:
@@ -121,15 +127,9 @@ def _errors(predicted: Floats, truth: Floats) -> Floats:
     return np.where(finite, found, np.nan)
 
 
-def _scale(series: Recording) -> float:
-    """The standard deviation of the training part, in the units of the data."""
+def _units(series: Recording) -> Normal:
+    """How the values that a network learns from come from those in the data: their mean and scale there."""
     record = series.task.record()
-    own = series.normal.scale if series.normal else 1.0
-    return float(own * record.get("standard_deviation", 1.0))
-
-
-def _in_units(series: Recording, values: Floats) -> Floats:
-    """Values as they stand in the data."""
-    record = series.task.record()
-    mean = series.normal.mean if series.normal else 0.0
-    return values * _scale(series) + mean * record.get("standard_deviation", 1.0) + record.get("mean", 0.0)
+    mean, scale = record.get("mean", 0.0), record.get("standard_deviation", 1.0)
+    own = series.normal or Normal(0.0, 1.0)
+    return Normal(float(mean + scale * own.mean), float(scale * own.scale))

@@ -14,7 +14,7 @@ import pandas as pd
 from gradscope import checkpoint
 from gradscope.curves import Curves, final
 from gradscope.errors import InputError
-from gradscope.evaluation import forecast, horizons, sample, scores
+from gradscope.evaluation import forecast, horizons, sample, scores, units
 from gradscope.files import DamagedError, read_json, sha256_of, write_json, write_whole
 from gradscope.recurrence import Cell, Parameters
 from gradscope.results import View
@@ -45,7 +45,8 @@ class History:
     scores : test loss of the network and of naive predictions: `predictor`, `loss`, `naive`; the least first.
     forecast, horizons : of a series: the test part with its forecasts, and their errors by horizon.
     params : name -> array, of the network with the least validation loss.
-    manifest : keys, data, versions, times; `folder` : where all of it is kept, or None.
+    manifest : keys, data, versions, times; `units`, the mean and scale of a series, by which it was normalised.
+    folder : where all of it is kept, or None.
     """
 
     manifest: Mapping[str, Any]
@@ -117,7 +118,8 @@ def history_of(
     }
     for name in ("steps", "history", "lags"):
         tables[name].insert(0, "run_id", run.run_id)
-    return History(manifest, **tables, params=params)
+    own = units(training)
+    return History({**manifest, "units": own and own._asdict()}, **tables, params=params)
 
 
 def written_text(training: Training, state: State) -> str | None:

@@ -204,8 +204,8 @@ def _refuse_changed(folder: Path, there: Mapping[str, Any], meant: Mapping[str, 
     """Raise InputError if a folder holds another training than is meant; more steps of the same are not another."""
     before, after = there["run"] | {"init": there["init"]}, meant["run"] | {"init": meant["init"]}
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if changed == ["steps"] and after["steps"] >= before["steps"]:
-        return
+    if "steps" in changed and after["steps"] > before["steps"]:
+        changed.remove("steps")
     if there["versions"]["numerics"] != NUMERICS_VERSION:
         changed = ["version of the numerics"]
     if changed:

@@ -44,6 +44,10 @@ class Work:
     trace: Trace
     injection: Injection
 
+    def of(self, runs: slice) -> Work:
+        """The same for some of the networks."""
+        return Work(runs, self.cell, self.packed.of(runs), self.trace.of(runs), self.injection.of(runs))
+
     @cached_property
     def smallest_factor(self) -> float:
         """No vector is multiplied by less in a step: the smallest of slopes, zeros left out, times that of weights."""
@@ -171,8 +175,9 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
     cell, packed, trace = work.cell, work.packed, work.trace
     C, _, B = trace.extent
     dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
-    adjoint = zeros((C, plan.width, B, cell.state_size), dtype)
-    delta = np.empty((C, plan.width, longest, B, packed.forward.shape[2]), dtype)
+    width = plan.width
+    adjoint = zeros((C, width, B, cell.state_size), dtype)
+    delta = np.empty((C, width, longest, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
     for span, lo, hi in _blocks(plan, longest):
         K = len(span.usage)
@@ -206,25 +211,31 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
 
     In a small network most of the time is that of the calls: what can be done for all steps at once is done once.
     """
-    span, lo, hi = block.span, block.lo, block.hi
-    taken = plan.losses[lo:hi][::-1].tolist()
-    taken[0] |= hi == span.hi and bool(span.born)
-    own = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else taken
+    cell, packed, span, lo, hi = work.cell, work.packed, block.span, block.lo, block.hi
+    takes = plan.losses[lo:hi][::-1].tolist()
+    takes[0] |= hi == span.hi and bool(span.born)
     local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
-    passed = np.empty((hi - lo, *row.shape), row.dtype)
-    gate = next((weights if len(weights) == 1 else weights[work.runs] for _, weights in span.gates), None)
+    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else local  # not taken
+    adjoint = np.empty((hi - lo, *row.shape), row.dtype)
+    steps, passing = [injected, adjoint, local, delta], None
+    if span.gates:
+        weights = span.gates[0].weights
+        passing = (weights if len(weights) == 1 else weights[work.runs]).T[:, :, None, None, None]
+    if len(row) == 1:  # without the axes of runs and rows: see `multiply`
+        packed, row, steps = packed.of(0), row[0, 0], [array[:, 0, 0] for array in steps]
+        passing = None if passing is None else passing[:, 0, 0]
     last = -1 if span.stay else span.lo
-    for t, takes, entering, slopes, sent, kept in zip(range(hi - 1, lo - 1, -1), taken, own, local, delta, passed):
-        if takes:
-            np.add(row, entering, out=row)
-        kept[...] = row
-        work.cell.delta(slopes, row, out=sent)
+    for t, taken, (own, seen, slopes, sent) in zip(range(hi - 1, lo - 1, -1), takes, zip(*steps)):
+        if taken:
+            np.add(row, own, out=row)
+        seen[...] = row
+        cell.delta(slopes, row, out=sent)
         if t == last:
             break
-        work.cell.carry(work.packed, slopes, sent, row)
-        if gate is not None:
-            row *= gate[:, t - 1, None, None, None]
-    np.vecdot(passed, passed, out=block.squares.swapaxes(0, 1)[::-1])
+        cell.carry(packed, slopes, sent, row)
+        if passing is not None:
+            row *= passing[t - 1]
+    np.vecdot(adjoint, adjoint, out=block.squares.swapaxes(0, 1)[::-1])
 
 
 def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, careful: bool) -> dict[int, Scaled]:

@@ -75,7 +75,7 @@ class Scaled:
         with np.errstate(over="ignore"):
             squares = np.vecdot(self.mantissa, self.mantissa)
         outside = (squares < _LOW) | (squares > _HIGH)
-        if outside.any() and (vectors := self.mantissa[outside]).any():  # zeros may stay as they are
+        if np.count_nonzero(outside) and (vectors := self.mantissa[outside]).any():  # zeros may stay as they are
             _, shift = np.frexp(np.abs(vectors).max(axis=-1))
             vectors = np.ldexp(vectors, -shift[:, None])
             self.mantissa[outside] = vectors
@@ -129,7 +129,7 @@ class Scaled:
 
     def value(self) -> Floats:
         """The plain numbers (..., n): 0 or inf where the dtype cannot hold them; not a copy if nothing has an exponent."""
-        if not self.exponent.any():
+        if not np.count_nonzero(self.exponent):
             return self.mantissa
         with np.errstate(over="ignore", under="ignore"):
             return np.ldexp(self.mantissa, np.clip(self.exponent, -(2**20), 2**20)[..., None].astype(np.int32))
@@ -171,7 +171,7 @@ def log10_of(squares: Floats, exponent: NDArray[np.int64]) -> NDArray[np.float64
     with np.errstate(divide="ignore"):
         found: NDArray[np.float64] = np.log10(squares, dtype=np.float64)
     found *= 0.5
-    return found + exponent * LOG10_2 if exponent.any() else found
+    return found + exponent * LOG10_2 if np.count_nonzero(exponent) else found
 
 
 def _live_exponents(vectors: Scaled) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gradscope.advice import Advice
     from gradscope.intent import Intent
+    from gradscope.learning import Coming
     from gradscope.outlook import Outlook
     from gradscope.progress import Progress
 
@@ -46,6 +47,39 @@ def progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
             yield show
     else:
         yield _lines()
+
+
+@contextmanager
+def training_progress(quiet: bool) -> Iterator[Callable[[Coming], None] | None]:
+    """Shows how far a training has come, with its loss and the norm of its gradients."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield None
+    elif console.is_terminal:
+        with console.status("starting", spinner="line") as status:
+            yield lambda coming: status.update(_learnt(coming))
+    else:
+        last: list[float] = []
+
+        def show(coming: Coming) -> None:
+            if not last or time.monotonic() - last[0] >= EVERY:
+                last[:] = [time.monotonic()]
+                click.echo(_learnt(coming), err=True)
+
+        yield show
+
+
+def _learnt(coming: Coming) -> str:
+    """Where a training stands, in a line."""
+    shares = f"loss {coming.loss:.4g}, validation {coming.validation_loss:.4g}, |g| {_power(coming.log10_grad)}"
+    return f"step {coming.step:,} of {coming.steps:,}: {shares}, {coming.rate:,.0f} steps/s, {_time(coming.left)} left"
+
+
+def _power(log10: float) -> str:
+    """A number from its log10, which may be far beyond what floats hold."""
+    return f"{10.0**log10:.3g}" if abs(log10) < 300 else f"1e{log10:+.0f}"
 
 
 def _lines() -> Callable[[Progress], None]:

@@ -14,11 +14,11 @@ FAMILY = sys.modules[__name__]
 
 
 def clip_of(spec: str) -> Clip:
-    """The clip that `spec` describes; InputError, listing all that there are, if it cannot be.
+    """The clip that `spec` describes, "none" being "off"; InputError, listing all that there are, if it cannot be.
 
     >>> from gradscope.clips import clip_of
     >>> clip_of("value:5")
     Value(theta=5.0)
     """
-    found: Clip = plugins.parse(FAMILY, spec)
+    found: Clip = plugins.parse(FAMILY, "off" if spec == "none" else spec)
     return found

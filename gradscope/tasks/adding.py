@@ -19,16 +19,29 @@ from gradscope.task import Sequences
 class Adding:
     """x_t = (v_t, marker), v_t uniform in [0, 1); the marker is 1 at a random step of each half, else 0.
 
-    The first half is the steps 1 to T // 2. The sum of the marked values is asked for at the last step; it stands at
-    every step, for a sweep whose losses are elsewhere.
+    The first half is the steps 1 to (T - delay) // 2. The sum of the marked values is asked for at the last step; it
+    stands at every step, for a sweep whose losses are elsewhere.
+
+    Parameters
+    ----------
+    delay : the last so many steps have no marker: the least lag over which something has to be remembered.
     """
+
+    delay: int = 0
 
     losses = ("mse",)
     sizes = (2, 1)
-    shortest = 2
     longest = float("inf")
     prefixes = False
     recipe: ClassVar[Mapping[str, Any]] = {"seq_len": 50}
+
+    def __post_init__(self) -> None:
+        at_least(0, delay=self.delay)
+
+    @property
+    def shortest(self) -> int:
+        """Two steps can be marked."""
+        return self.delay + 2
 
     @property
     def input_power(self) -> float:
@@ -42,11 +55,11 @@ class Adding:
     def draw(self, seed: int, seq_len: int, batch_size: int, loss: str) -> Sequences:  # noqa: ARG002
         """Values and markers from streams of their own."""
         at_least(self.shortest, seq_len=seq_len)
-        half, examples, places = seq_len // 2, np.arange(batch_size), stream(seed, "adding markers")
+        end, examples, places = seq_len - self.delay, np.arange(batch_size), stream(seed, "adding markers")
         x = np.zeros((seq_len, batch_size, 2))
         x[..., 0] = stream(seed, "adding values").random((seq_len, batch_size))
-        x[places.integers(0, half, batch_size), examples, 1] = 1.0
-        x[places.integers(half, seq_len, batch_size), examples, 1] = 1.0
+        x[places.integers(0, end // 2, batch_size), examples, 1] = 1.0
+        x[places.integers(end // 2, end, batch_size), examples, 1] = 1.0
         total = x.prod(axis=2).sum(axis=0)
         mask = np.zeros((seq_len, batch_size), bool)
         mask[-1] = True

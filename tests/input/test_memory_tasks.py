@@ -23,6 +23,7 @@ SEEDS = st.integers(0, 2**32)
 CHANCES = [
     ("adding", {}, 2, 1 / 6),
     ("adding", {}, 50, 1 / 6),
+    ("adding", {"delay": 20}, 50, 1 / 6),
     ("copy", {}, 21, 10 * log(8) / 21),
     ("copy", {}, 120, 10 * log(8) / 120),
     ("copy", {"symbols": 3, "length": 4}, 13, 4 * log(3) / 13),
@@ -54,13 +55,14 @@ def assert_alike(counts):
 # --- targets, by a reader that goes through the inputs step by step ---------------------------------------------------
 
 
-@given(seed=SEEDS, T=st.integers(2, 40))
-def test_adding_asks_for_the_sum_of_two_marked_values_at_the_last_step(seed, T):
-    x, y, mask = drawn("adding", {}, T, 5, seed)
+@given(seed=SEEDS, T=st.integers(2, 40), delay=st.integers(0, 20))
+def test_adding_asks_for_the_sum_of_two_marked_values_at_the_last_step(seed, T, delay):
+    quiet, T = delay, T + delay
+    x, y, mask = drawn("adding", {"delay": quiet}, T, 5, seed)
     for example in range(5):
         marked = [(t, value) for t, (value, marker) in enumerate(x[:, example].tolist(), start=1) if marker]
         (first, a), (second, b) = marked
-        assert first <= T // 2 < second
+        assert first <= (T - quiet) // 2 < second <= T - quiet
         np.testing.assert_array_equal(y[:, example, 0], a + b)
         assert mask[:, example].nonzero()[0].tolist() == [T - 1]
     assert set(np.unique(x[..., 1])) <= {0.0, 1.0}
@@ -260,6 +262,7 @@ def test_values_to_add_and_pairs_to_order_do_not_depend_on_the_length():
         ("copy", {"length": 0}, "^length: must be at least 1, not 0$"),
         ("recall", {"delay": -1}, "^delay: must be at least 0, not -1$"),
         ("adding", {"lag": 3}, "unknown option of task adding: 'lag'"),
+        ("adding", {"delay": -1}, "^delay: must be at least 0, not -1$"),
         ("temporal-order", {"symbols": 6}, "unknown option of task temporal-order: 'symbols'"),
         ("temporal-ordr", {}, "unknown task 'temporal-ordr'; allowed: .*did you mean 'temporal-order'"),
     ],

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from gradscope.history import History
     from gradscope.integrity import verify
     from gradscope.learning import train
+    from gradscope.loading import load
     from gradscope.reporting import report
     from gradscope.reporting.comparison import compare
-    from gradscope.results import Results, load
+    from gradscope.results import Results
     from gradscope.run import sweep
     from gradscope.truncations import truncation
 
@@ -46,7 +47,7 @@ _HOMES = {
     "compare": "reporting.comparison",
     "figure": "figures",
     "ledger": "accounting",
-    "load": "results",
+    "load": "loading",
     "report": "reporting",
     "style": "drawing",
     "sweep": "run",

@@ -18,6 +18,7 @@ from scipy import stats
 from gradscope import plugins, tasks
 from gradscope.estimators import growth_rate
 from gradscope.influence import OPTIMUM, THETA
+from gradscope.loading import Loaded
 from gradscope.results import Results
 from gradscope.task import Problem
 from gradscope.theory import critical_radius
@@ -61,26 +62,28 @@ def _t(freedom: int) -> float:
     return float(stats.t.ppf(0.975, freedom))
 
 
-def panels(results: Results, lines: str | None = None, among: Sequence[str] | None = None) -> pd.Series:
-    """For each run, its values of the swept parameters that are on no axis of the figures, in words.
+def panels(
+    results: Loaded, lines: str | None = None, among: Sequence[str] | None = None, axes: Sequence[str] = AXES
+) -> pd.Series:
+    """For each run, its values of the swept parameters that are on none of the axes of the figures, in words.
 
     An option counts as swept if it takes several values within one cell and task. What the view asks for comes first,
     whether on an axis or not; the parameter by which the `lines` of a panel differ is left out, and so are, of what
     nobody asked for, all that are not `among` some.
     """
     runs, shown = results.runs, results.view.parameters
-    others = [name for name in results.parameters if name not in (*AXES, *shown)]
+    others = [name for name in results.parameters if name not in (*axes, *shown)]
     label = pd.Series("", index=runs.index)
     for name in (*shown, *(name for name in others if among is None or name in among)):
         if name == lines:
             continue
-        if _swept(runs, name):
+        if is_swept(runs, name):
             words = _words(runs[name]).where(runs[name].notna(), "")
             label = label + np.where((label != "") & (words != ""), ", ", "") + words
     return label
 
 
-def _swept(runs: pd.DataFrame, name: str) -> bool:
+def is_swept(runs: pd.DataFrame, name: str) -> bool:
     """Whether a parameter takes several values within one cell and task."""
     kinds = [runs[kind] for kind in ("cell", "task") if kind != name]
     return bool(runs[[name]].groupby(kinds, observed=True)[name].nunique().max() > 1)
@@ -142,7 +145,7 @@ def beside(results: Results, first: str = "") -> str | None:
     taken = {*AXES, *results.view.facet, "cell", "task"}
     runs = _of_networks(results)
     whole = [name for name in results.parameters if runs[name].notna().all()]  # not an option of one task among several
-    swept = [name for name in whole if name not in taken and _swept(runs, name)]
+    swept = [name for name in whole if name not in taken and is_swept(runs, name)]
     order = {name: (name != first, not pd.api.types.is_numeric_dtype(runs[name])) for name in swept}
     return min(swept, key=order.__getitem__, default=None)
 

@@ -116,7 +116,7 @@ def loss_gradients(
                 norms=norms,
                 row=one.row[member, : requests[index].seq_len],
                 weights_by_group=_by_group(
-                    _sum([seen.sums[usage] for usage in np.flatnonzero(one.usages[:, member])]), groups
+                    _sum([seen.sums[usage] for usage in one.usages[:, member].nonzero()[0]]), groups
                 ),
                 readout_by_group=_by_group(readout.gradient(steps), groups),
             )

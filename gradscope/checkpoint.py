@@ -36,7 +36,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
         with safe_open(path, framework="numpy") as file:
             note = (file.metadata() or {}).get(NOTE)
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(note) if note else None  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: of numbers that NumPy has not
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot be read as safetensors: {reason}", where=str(path)) from None
 

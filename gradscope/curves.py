@@ -39,6 +39,20 @@ class Curves:
         else:
             self.looks.append(recorded)
 
+    def apart(self, done: NDArray[np.int64], every: int) -> list[Curves]:
+        """Those of each run alone, up to its own end after so many steps.
+
+        They are what they would be if it had learnt by itself: of looks between those due `every` so many steps it has
+        none but that at its own end.
+        """
+        return [
+            Curves(
+                [Step(*(values[c : c + 1] for values in step)) for step in self.steps[:end]],
+                [look.of(c) for look in self.looks if look.step == end or (look.step < end and look.step % every == 0)],
+            )
+            for c, end in enumerate(done.tolist())
+        ]
+
     def each(self) -> dict[str, NDArray[Any]]:
         """By name, (steps, C)."""
         return {name: np.array([getattr(step, name) for step in self.steps]) for name in EACH}
@@ -92,7 +106,8 @@ class Curves:
 
 
 def _mean(values: NDArray[Any]) -> Any:
-    return values.mean(axis=0) if len(values) else np.full(values.shape[1:], np.nan)
+    with np.errstate(over="ignore"):
+        return values.mean(axis=0) if len(values) else np.full(values.shape[1:], np.nan)
 
 
 def _median(values: NDArray[Any]) -> Any:
@@ -136,18 +151,18 @@ def _trained(runs: Sequence[Run]) -> tuple[dict[str, Any], list[dict[str, Floats
     """The columns and the reach, after training, of runs that learn side by side."""
     training = Training(runs)
     state, curves = training.begin(), Curves()
-    for recorded in proceed(training, state, training.like["steps"]):
+    for recorded in proceed(training, state):
         curves.add(recorded)
-    return _columns(training, state, curves), [_reach(curves.looks[-1], c) for c in range(len(runs))]
+    own = curves.apart(state.done, training.like["record_every"])
+    return _columns(training, state, own), [_reach(one.looks[-1]) for one in own]
 
 
-def _columns(training: Training, state: State, curves: Curves) -> dict[str, Any]:
-    runs, looks = training.runs, curves.at_looks()
+def _columns(training: Training, state: State, curves: Sequence[Curves]) -> dict[str, Any]:
+    runs, looks = training.runs, [one.at_looks() for one in curves]
     drawn = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in runs]
     radii = np.array(training.radii)
     missing = np.full(len(runs), np.nan)
-    curve = {f"{HISTORY}{name}": list(values.T) for name, values in looks.items()}
-    step = np.array([look.step for look in curves.looks], float)
+    curve = {f"{HISTORY}{name}": [own[name][:, 0] for own in looks] for name in looks[0]}
     return {
         "spectral_radius_realised": radii * [draw.spectral_radius for draw in drawn],
         "spectral_norm": radii * [draw.spectral_norm for draw in drawn],
@@ -155,27 +170,28 @@ def _columns(training: Training, state: State, curves: Curves) -> dict[str, Any]
         "relative_error": missing,
         "cosine": missing,
         **final(training, state, curves),
-        f"{HISTORY}step": [step] * len(runs),
+        f"{HISTORY}step": [np.array([look.step for look in own.looks], float) for own in curves],
         **curve,
     }
 
 
-def final(training: Training, state: State, curves: Curves) -> dict[str, Floats]:
-    """What is left of a training in the end, each (C,).
+def final(training: Training, state: State, curves: Sequence[Curves]) -> dict[str, Floats]:
+    """What is left of a training in the end, each (C,), with the curves of each run `apart`.
 
     `loss_value` is the mean loss of the last tenth of the steps; `log10_grad` and `log10_clipped` are medians over all
     steps; `validation_loss` and `test_loss` are those of the parameters of the best validation loss, found after
     `best_step` steps; `naive_loss` is the least test loss of naive predictions.
     """
-    each, last = curves.each(), curves.looks[-1].numbers
-    late = each["loss"][-max(1, int(LATE * len(each["loss"]))) :]
+    each, looks = [own.each() for own in curves], [own.looks[-1].numbers for own in curves]
+    last = {name: np.concatenate([look[name] for look in looks]) for name in looks[0]}
+    late = [own["loss"][-max(1, int(LATE * len(own["loss"]))) :] for own in each]
     naive = {seed: min(training.feed.naive(seed).values(), default=np.nan) for seed in training.seeds}
     with np.errstate(over="ignore", invalid="ignore"):
         return {
-            "loss_value": late.mean(axis=0),
-            "log10_grad": np.median(each["log10_grad"], axis=0),
-            "log10_clipped": np.median(each["log10_clipped"], axis=0),
-            "clip_share": each["clipped"].mean(axis=0),
+            "loss_value": np.array([loss.mean() for loss in late]),
+            "log10_grad": np.array([np.median(own["log10_grad"]) for own in each]),
+            "log10_clipped": np.array([np.median(own["log10_clipped"]) for own in each]),
+            "clip_share": np.array([own["clipped"].mean() for own in each]),
             "validation_loss": np.where(np.isfinite(state.best_loss), state.best_loss, np.nan),
             "test_loss": training.loss(training.by_name(state.best), "test"),
             "best_step": state.best_step.astype(float),
@@ -187,12 +203,15 @@ def final(training: Training, state: State, curves: Curves) -> dict[str, Floats]
         }
 
 
-def _reach(look: Observation, c: int) -> dict[str, Floats]:
-    """The timesteps of a run: the norms of the last loss's state gradients, from t = 1 on."""
-    reach = look.lags["log10_reach"][c, ::-1]
+def _reach(look: Observation) -> dict[str, Floats]:
+    """The timesteps of a run: the norms of the last loss's state gradients, from t = 1 on; none after that loss."""
+    (reach,) = look.lags["log10_reach"]
+    last = (np.count_nonzero(~np.isnan(reach)) or len(reach)) - 1
+    lag = last - np.arange(len(reach))
+    log10 = np.where(lag < 0, -np.inf, reach[lag])
     return {
-        "lag": np.arange(len(reach))[::-1],
-        "log10_dh": reach,
+        "lag": lag,
+        "log10_dh": log10,
         "log10_dh_std": np.full(len(reach), np.nan),
-        "zero_share": np.where(np.isneginf(reach), 1.0, 0.0),
+        "zero_share": np.where(np.isneginf(log10), 1.0, 0.0),
     }

@@ -55,14 +55,15 @@ def forecast(training: Training, params: Parameters) -> pd.DataFrame:
 def horizons(training: Training, params: Parameters) -> pd.DataFrame:
     """Errors of free-running forecasts: `predictor`, `horizon`, `rmse` over origins in the units of the data.
 
-    Of the network and of naive forecasts, from the same `origins`, all in the test part. Empty for what is no series.
+    Of the network and of naive forecasts, from the same `origins`, all in the test part; `period` of the series, in
+    steps, missing if it has none. Empty for what is no series.
     """
     series = _series(training)
-    columns = ["predictor", "naive", "horizon", "rmse", "origins"]
+    columns = ["predictor", "naive", "horizon", "rmse", "origins", "period"]
     if series is None:
         return pd.DataFrame(columns=columns)
     horizon, test = reach(series), split(len(series.values)).test
-    naive = forecasts(series.part("train"))
+    naive, period = forecasts(series.part("train")), _period(series)
     before = max(_before(series), *(one.needs for one in naive.values()))
     starts = origins(test.start, len(series.values), horizon)
     history, truth = around(series.values, starts, before, horizon)
@@ -76,6 +77,7 @@ def horizons(training: Training, params: Parameters) -> pd.DataFrame:
                 "horizon": np.arange(1, horizon + 1),
                 "rmse": _errors(values, truth) * _units(series).scale,
                 "origins": len(starts),
+                "period": np.nan if period is None else period,
             }
         )
         for name, values in predicted.items()
@@ -92,8 +94,7 @@ def units(training: Training) -> Normal | None:
 def reach(series: Recording) -> int:
     """How far forecasts go: some periods of a series that has one, at most half of the test part."""
     test = split(len(series.values)).test
-    seasonal = forecasts(series.part("train")).get("seasonal")
-    period = seasonal.period if seasonal else None
+    period = _period(series)
     wanted = FAR if period is None else round(PERIODS * period)
     return int(max(1, min(wanted, (test.stop - test.start) // 2)))
 
@@ -113,6 +114,12 @@ def _series(training: Training) -> Recording | None:
     """The sequence that is learnt from, if it holds numbers."""
     recording = training.feed.recording(training.seeds[0])
     return recording if recording is not None and recording.normal is not None else None
+
+
+def _period(series: Recording) -> float | None:
+    """In steps, of the training part; None if it has none."""
+    seasonal = forecasts(series.part("train")).get("seasonal")
+    return seasonal.period if seasonal else None
 
 
 def _before(series: Recording) -> int:

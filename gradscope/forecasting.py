@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.recurrence import Cell
+from gradscope.recurrence import Cell, Packed, Trace
 from gradscope.scaled import Floats
 from gradscope.workspace import Workspace
 
@@ -23,10 +23,18 @@ def answers(cell: Cell, params: Mapping[str, Floats], x: Floats, h0: Floats | No
     `h0` (B, n) are the states before them; zero if not given. What overflows is inf or nan.
     """
     packed = cell.pack({name: array[None] for name, array in params.items()})
+    trace = cell.forward(packed, x[None], None if h0 is None else h0[None], Workspace())
+    return read_out(packed, trace)[0], np.where(trace.overflow[0, :, None] > 0, np.nan, trace.states[0, -1])
+
+
+def read_out(packed: Packed, trace: Trace) -> Floats:
+    """What networks answer, (C, T, B, p); nan from the first step on whose state has left the range of numbers."""
     with np.errstate(over="ignore", invalid="ignore"):
-        trace = cell.forward(packed, x[None], None if h0 is None else h0[None], Workspace())
-        states = trace.states[0]
-        return states @ packed.W_hy[0].T + packed.b_y[0], states[-1].copy()
+        found: Floats = trace.states @ packed.W_hy.swapaxes(1, 2)[:, None] + packed.b_y[:, None, None]
+    if trace.overflow.any():
+        first = trace.overflow[:, None]
+        found[(first > 0) & (np.arange(1, trace.extent[1] + 1)[:, None] >= first)] = np.nan
+    return found
 
 
 def free_running(cell: Cell, params: Mapping[str, Floats], history: Floats, horizon: int) -> Floats:

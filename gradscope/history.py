@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,18 @@ class History:
         """The columns of `runs` that are keys."""
         return [key for key in self.manifest["grid"] if key in self.runs]
 
+    def where(self, condition: str) -> History:
+        """Raises InputError: a single training has no parts, as the `Results` of a sweep have."""
+        raise InputError(f"{condition!r}: a single training has no parts", where="where", hint="sweep trainings")
+
+    def viewed(self, hue: str | None = None, facet: Sequence[str] = ()) -> History:
+        """Itself. Raises InputError for what lines or panels are to differ by: in a single training nothing does."""
+        for where, names in (("hue", [hue] if hue else []), ("facet", facet)):
+            if names:
+                what = f"{', '.join(names)} has one value in a single training"
+                raise InputError(what, where=where, hint="sweep trainings")
+        return self
+
     @property
     def beaten_by(self) -> list[str]:
         """The naive predictions that are no worse than the network on the test part."""
@@ -101,7 +113,7 @@ def history_of(
     """The history of a training of one run, from where it stands."""
     (run,) = training.runs
     params = {name: array[0].copy() for name, array in training.by_name(state.best).items()}
-    last = {name: values[0] for name, values in final(training, state, curves).items()}
+    last = {name: values[0] for name, values in final(training, state, [curves]).items()}
     looks = pd.DataFrame({name: values[:, 0] for name, values in curves.at_looks().items()})
     looks.insert(0, "step", [look.step for look in curves.looks])
     steps = pd.DataFrame({name: values[:, 0] for name, values in curves.each().items()})

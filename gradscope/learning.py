@@ -18,10 +18,9 @@ from gradscope.grid import Sweep, resolve
 from gradscope.history import CHECKPOINT, TRAINING, History, history_of, is_training, read, save, written_text
 from gradscope.locking import LOCK, locked
 from gradscope.run import now, provenance
-from gradscope.runs import NUMERICS_VERSION
 from gradscope.store import MANIFEST
 from gradscope.threads import one_blas_thread
-from gradscope.training import Observation, State, Training, proceed
+from gradscope.training import Observation, State, Step, Training, proceed
 
 EVERY = 5.0  # seconds between checkpoints
 SAID = 0.1  # seconds between what is said of the progress
@@ -76,8 +75,8 @@ def train(
     places : key -> how its user wrote it, for the errors.
     settings : keys of an experiment, one value each: `cell`, `activation`, `hidden_size`, `spectral_radius`,
         `ensemble`, `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random", "sequential"),
-        `truncation`, `clip`, `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`, `record_every`, `patience`,
-        `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task has defaults that suit it.
+        `truncation`, `clip`, `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`,
+        `record_every`, `patience`, `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task has defaults that suit it.
 
     Returns
     -------
@@ -133,9 +132,9 @@ def _carry_on(
 ) -> None:
     """Train from where it stands, after so many seconds, to the end; save it every so often."""
     training, state, curves = standing.training, standing.state, standing.curves
-    steps, every = training.like["steps"], training.like["record_every"]
+    steps = training.like["steps"]
     begun, saved, said = (state.number, time.monotonic()), time.monotonic(), 0.0
-    for recorded in proceed(training, state, steps):
+    for recorded in proceed(training, state):
         curves.add(recorded)
         if isinstance(recorded, Observation) and (text := written_text(training, state)):
             standing.samples[state.number] = text
@@ -143,12 +142,11 @@ def _carry_on(
         if progress and curves.steps and clock - said > SAID:
             said = clock
             progress(_coming(standing, steps, (state.number - begun[0]) / (clock - begun[1])))
-        looked = isinstance(recorded, Observation) or state.number % every  # nothing more belongs to this step
-        if save_at and looked and clock - saved > EVERY:
+        # Before the last look, which would not be the last of more steps.
+        pausing = isinstance(recorded, Step) and (state.number == steps or clock - saved > EVERY)
+        if save_at and (pausing or not state.going.any()):
             saved = clock
             _save(standing, save_at, before + clock - begun[1])
-    if save_at:
-        _save(standing, save_at, before + time.monotonic() - begun[1])
 
 
 def _coming(standing: Standing, steps: int, rate: float) -> Coming:
@@ -202,12 +200,11 @@ def _refuse_others(folder: Path) -> None:
 
 def _refuse_changed(folder: Path, there: Mapping[str, Any], meant: Mapping[str, Any]) -> None:
     """Raise InputError if a folder holds another training than is meant; more steps of the same are not another."""
-    before, after = there["run"] | {"init": there["init"]}, meant["run"] | {"init": meant["init"]}
+    numerics = "version of the numerics"
+    before, after = ({**one["run"], "init": one["init"], numerics: one["versions"]["numerics"]} for one in (there, meant))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     if "steps" in changed and after["steps"] > before["steps"]:
         changed.remove("steps")
-    if there["versions"]["numerics"] != NUMERICS_VERSION:
-        changed = ["version of the numerics"]
     if changed:
         what = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in changed)
         raise InputError(f"holds another training: {what}", where=str(folder), hint="choose another folder with -o")
@@ -219,6 +216,7 @@ def _save(standing: Standing, path: Path, seconds: float) -> None:
         "values": state.values,
         "h": state.h,
         "first": state.first,
+        "done": state.done,
         "best": state.best,
         "best_loss": state.best_loss,
         "best_step": state.best_step,
@@ -241,7 +239,7 @@ def _restore(standing: Standing, path: Path) -> float:
     if not isinstance(note, dict) or "number" not in note:
         raise InputError("is no checkpoint of a training", where=str(path), hint=hint)
     own = {f"slots.{name}": array for name, array in state.slots.items()}
-    own |= {name: getattr(state, name) for name in ("values", "h", "first", "best", "best_loss", "best_step")}
+    own |= {name: getattr(state, name) for name in ("values", "h", "first", "done", "best", "best_loss", "best_step")}
     for name, array in own.items():
         if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
             found = f"{arrays[name].dtype} {arrays[name].shape}" if name in arrays else "missing"
@@ -250,6 +248,7 @@ def _restore(standing: Standing, path: Path) -> float:
         array[...] = arrays[name]
     state.number, state.status = note["number"], np.array(note["status"], object)
     standing.curves = Curves.of(arrays)
+    standing.curves.looks = [look for look in standing.curves.looks if look.step < state.number]  # see `proceed`
     standing.samples = {int(step): text for step, text in note["samples"]}
     return float(note["seconds"])
 

@@ -92,7 +92,7 @@ def multiply(rows: Floats, weights: Floats, out: Floats) -> None:
     of a single row (B, D) of a single network are quickest with `dot`, which has less to do before it calls BLAS.
     """
     if rows.ndim == 2:
-        rows.dot(weights, out=out)
+        rows.dot(weights, out)
         return
     C, K, B, D = rows.shape
     if B * weights[0].size <= SMALL_PRODUCT:

@@ -10,7 +10,7 @@ of `gradscope.recurrence`; b steps of a block, G sums, U usages (see `gradscope.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,67 +143,99 @@ class Seen:
         return log10_of(self.squares, self._exponents[0] if self._exponents else np.zeros((), np.int64))
 
 
-def _blocks(plan: Pass, block: int) -> Iterator[tuple[Span, int, int]]:
-    """The spans of a pass, cut in blocks of steps lo <= t < hi."""
-    for span in plan.spans:
-        for hi in range(span.hi, span.lo, -block):
-            yield span, max(span.lo, hi - block), hi
+class Piece(NamedTuple):
+    """Steps lo <= t < hi of a span."""
+
+    span: Span
+    lo: int
+    hi: int
+
+    @property
+    def starts(self) -> bool:
+        """Whether rows start at its last step."""
+        return self.hi == self.span.hi and bool(self.span.born)
 
 
 class Block(NamedTuple):
-    """Steps lo <= t < hi of a span, and what is worked on there.
+    """What goes back together, and what is worked on there.
 
     Attributes
     ----------
-    span, lo, hi : the steps.
+    pieces : neighbours, from the last step to the first.
     local : (C, b, B, L), the cell's local derivatives.
     injected : (C, b, B, S), what the losses inject; None if no row takes any of it in.
     delta, squares : (C, K, b, B, D) and (C, b, K, B), to be found.
     """
 
-    span: Span
-    lo: int
-    hi: int
+    pieces: Sequence[Piece]
     local: Floats
     injected: Scaled | None
     delta: Floats
     squares: Floats
 
 
+def _pieces(plan: Pass, longest: int) -> Iterator[Piece]:
+    """The spans of a pass, cut in pieces of so many steps at most."""
+    for span in plan.spans:
+        for hi in range(span.hi, span.lo, -longest):
+            yield Piece(span, max(span.lo, hi - longest), hi)
+
+
+def _together(pieces: Iterable[Piece], longest: int) -> Iterator[list[Piece]]:
+    """Pieces by blocks: those of single rows that add to the same usage together, as far as a block may go."""
+    block: list[Piece] = []
+    for piece in pieces:
+        if block and not (
+            _lone(piece.span)
+            and piece.span.usage == block[-1].span.usage
+            and piece.hi == block[-1].lo
+            and block[0].hi - piece.lo <= longest
+        ):
+            yield block
+            block = []
+        block.append(piece)
+    yield block
+
+
+def _lone(span: Span) -> bool:
+    """Whether a span has a single row, which every loss enters as it is."""
+    return len(span.usage) == 1 and not span.entering
+
+
 def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]:
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
-    cell, packed, trace = work.cell, work.packed, work.trace
+    cell, packed, trace, width = work.cell, work.packed, work.trace, plan.width
     C, _, B = trace.extent
     dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
-    width = plan.width
     adjoint = zeros((C, width, B, cell.state_size), dtype)
     delta = np.empty((C, width, longest, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
-    for span, lo, hi in _blocks(plan, longest):
-        K = len(span.usage)
-        rows = adjoint[:, :K]
-        if hi == span.hi:
-            _rearrange(rows, span, adjoint)
-        taken = plan.losses[lo:hi].any() or (hi == span.hi and span.born)
-        injected = work.injection.at(lo, hi) if taken else None
-        squares = seen.squares[:, lo:hi, :K]
-        block = Block(span, lo, hi, cell.local(trace, lo, hi), injected, delta[:, :K, : hi - lo], squares)
-        onward = {}
-        if plain and K == 1 and not span.entering:
-            _one_row(work, plan, block, rows.mantissa)
-        else:
-            onward = _rows(work, plan, block, rows, plain, careful)
-        in_range = not careful and work.well_in_range(squares)
-        exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
-        seen.add(span, lo, hi, block.delta, exponent)
-        if careful:
-            for row, vectors in onward.items():
-                rows.exponent[:, [row]] = vectors.exponent
-        if not in_range:
-            rows.exponent[...] += packed.back_exponent[:, None, None]
-            rows.level()
-            plain = plain and not rows.exponent.any()
-        yield lo
+    for together in _together(_pieces(plan, longest), longest):
+        for pieces in [together] if plain else [[piece] for piece in together]:
+            span, lo, hi = pieces[0].span, pieces[-1].lo, pieces[0].hi
+            K = len(span.usage)
+            rows = adjoint[:, :K]
+            if hi == span.hi:
+                _rearrange(rows, span, adjoint)
+            taken = np.count_nonzero(plan.losses[lo:hi]) or any(piece.starts for piece in pieces)
+            injected = work.injection.at(lo, hi) if taken else None
+            squares, onward = seen.squares[:, lo:hi, :K], dict[int, Scaled]()
+            block = Block(pieces, cell.local(trace, lo, hi), injected, delta[:, :K, : hi - lo], squares)
+            if plain and _lone(span):
+                _one_row(work, plan, block, rows.mantissa)
+            else:
+                onward = _rows(work, plan, block, rows, plain, careful)
+            in_range = not careful and work.well_in_range(squares)
+            exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
+            seen.add(span, lo, hi, block.delta, exponent)
+            if careful:
+                for row, vectors in onward.items():
+                    rows.exponent[:, [row]] = vectors.exponent
+            if not in_range:
+                rows.exponent[...] += packed.back_exponent[:, None, None]
+                rows.level()
+                plain = plain and not rows.exponent.any()
+            yield lo
 
 
 def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
@@ -211,44 +243,52 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
 
     In a small network most of the time is that of the calls: what can be done for all steps at once is done once.
     """
-    cell, packed, span, lo, hi = work.cell, work.packed, block.span, block.lo, block.hi
-    takes = plan.losses[lo:hi][::-1].tolist()
-    takes[0] |= hi == span.hi and bool(span.born)
+    cell, packed, hi = work.cell, work.packed, block.pieces[0].hi
+    takes = plan.losses[block.pieces[-1].lo : hi][::-1].tolist()
     local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
-    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else local  # not taken
-    adjoint = np.empty((hi - lo, *row.shape), row.dtype)
-    steps, passing = [injected, adjoint, local, delta], None
-    if span.gates:
-        weights = span.gates[0].weights
-        passing = (weights if len(weights) == 1 else weights[work.runs]).T[:, :, None, None, None]
-    if len(row) == 1:  # without the axes of runs and rows: see `multiply`
-        packed, row, steps = packed.of(0), row[0, 0], [array[:, 0, 0] for array in steps]
-        passing = None if passing is None else passing[:, 0, 0]
-    last = -1 if span.stay else span.lo
-    for t, taken, (own, seen, slopes, sent) in zip(range(hi - 1, lo - 1, -1), takes, zip(*steps)):
-        if taken:
-            np.add(row, own, out=row)
-        seen[...] = row
-        cell.delta(slopes, row, out=sent)
-        if t == last:
-            break
-        cell.carry(packed, slopes, sent, row)
-        if passing is not None:
-            row *= passing[t - 1]
+    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else local  # then not taken
+    adjoint = np.empty((len(takes), *row.shape), row.dtype)
+    arrays = [injected, adjoint, local, delta]  # (b, C, 1, B, ·), the last step first
+    single = len(row) == 1
+    if single:  # without the axes of runs and rows: see `multiply`
+        packed, row, arrays = packed.of(0), row[0, 0], [array[:, 0, 0] for array in arrays]
+    steps = zip(*arrays, strict=True)
+    for piece in block.pieces:
+        span, passing = piece.span, None
+        if piece.starts:
+            row[...], takes[hi - piece.hi] = 0.0, True
+        if span.gates:
+            weights = span.gates[0].weights
+            passing = (weights if len(weights) == 1 else weights[work.runs]).T[:, :, None, None, None]
+            passing = passing[:, 0, 0] if single else passing
+        last = -1 if span.stay else span.lo
+        for t in range(piece.hi - 1, piece.lo - 1, -1):
+            own, seen, slopes, sent = next(steps)
+            if takes[hi - 1 - t]:
+                np.add(row, own, seen)
+            else:
+                seen[...] = row
+            cell.delta(slopes, seen, sent)
+            if t == last:
+                break
+            cell.carry(packed, slopes, sent, seen, row)
+            if passing is not None:
+                row *= passing[t - 1]
     np.vecdot(adjoint, adjoint, out=block.squares.swapaxes(0, 1)[::-1])
 
 
 def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, careful: bool) -> dict[int, Scaled]:
     """Take rows (C, K, B, S) through a block; what `_onward` says at its first step."""
-    cell, span, local, injected = work.cell, block.span, block.local, block.injected
-    for t in range(block.hi - 1, block.lo - 1, -1):
-        at = t - block.lo
+    cell, local, injected = work.cell, block.local, block.injected
+    ((span, lo, hi),) = block.pieces
+    for t in range(hi - 1, lo - 1, -1):
+        at = t - lo
         onward: dict[int, Scaled] = {}
         if injected:
             taking = _taking(plan, span, t)
             onward = _onward(work, span, t, rows, injected[:, None, at], taking)
             for part in taking:
-                _inject(rows[:, part], injected[:, None, at], plain, fixed=t < block.hi - 1)
+                _inject(rows[:, part], injected[:, None, at], plain, fixed=t < hi - 1)
         np.vecdot(rows.mantissa, rows.mantissa, out=block.squares[:, at])
         cell.delta(local[:, at, None], rows.mantissa, out=block.delta[:, :, at])
         stay = span.stay if t == span.lo else len(span.usage)
@@ -339,7 +379,7 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
     step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
     scratch = np.empty((C, step, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain
-    for span, lo, hi in _blocks(plan, block):
+    for span, lo, hi in _pieces(plan, block):
         G = len(span.usage)
         done = delta[:, :G, : hi - lo]
         exponent = np.empty((C, G, hi - lo, B), np.int64)

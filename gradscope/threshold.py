@@ -70,7 +70,7 @@ def bounded(part: Scaled, theta: float) -> Scaled:
     """Each entry of a parameter's gradient, taken to `theta` or -`theta` where it lies beyond."""
     fraction, power = _with_exponent(theta)
     entries = _in_units(part.mantissa, part.exponent, power)
-    if np.abs(entries).max() <= fraction:  # not so where any is not a number
+    if entries.max() <= fraction and entries.min() >= -fraction:  # not so where any is not a number
         return part
     within = np.clip(entries, -fraction, fraction)
     touched = (entries != within).any(axis=-1)

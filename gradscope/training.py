@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from gradscope.bptt import loss_gradients
 from gradscope.clipping import touched
 from gradscope.clips import clip_of
 from gradscope.feeding import Batch, Feed
+from gradscope.forecasting import read_out
 from gradscope.gradients import by_parameter, log10_joint
 from gradscope.losses import LOSSES
 from gradscope.networks import network_of
@@ -53,6 +55,7 @@ class State:
     h : (C, B, n), the states after the last batch.
     first : (C,), the loss at the first step.
     status : (C,), of each run; those that are not `GOING` stand still.
+    done : (C,), the steps that each run has done.
     best, best_loss, best_step : (C, D), (C,), (C,): the parameters of the least validation loss so far.
     """
 
@@ -63,6 +66,7 @@ class State:
     h: Floats
     first: Floats
     status: NDArray[Any]
+    done: NDArray[np.int64]
     best: Floats
     best_loss: Floats
     best_step: NDArray[np.int64]
@@ -72,6 +76,11 @@ class State:
         """(C,), the runs that learn."""
         found: NDArray[np.bool_] = self.status == GOING
         return found
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """(C,), the runs that have come to their end with this step."""
+        return ~self.going & (self.done == self.number)
 
 
 class Step(NamedTuple):
@@ -99,6 +108,11 @@ class Observation(NamedTuple):
     numbers: dict[str, Floats]
     lags: dict[str, Floats]
 
+    def of(self, c: int) -> Observation:
+        """What is recorded of one of the runs."""
+        numbers, lags = ({name: found[c : c + 1] for name, found in kind.items()} for kind in self[1:])
+        return Observation(self.step, numbers, lags)
+
 
 class Asked(NamedTuple):
     """A backward pass with its request, the weights of its losses, and what the learning rate is multiplied by."""
@@ -124,6 +138,9 @@ class Training:
         self.feed = Feed(like, self.seeds)
         self.optimizer: Optimizer = optimizer(like["optimizer"])
         self.clip, self.truncation = clip_of(like["clip"]), truncation(like["truncation"])
+        self._tossing = self.truncation if isinstance(self.truncation, Tossing) else None
+        self._flat = np.empty((len(runs), sum(map(prod, self.cell.shapes().values()))), like["dtype"])
+        self._parts = self.by_name(self._flat)
         self._rate = np.full((len(runs), 1), like["learning_rate"], like["dtype"])
         self._workspace = Workspace()
         self._plans: dict[bytes, tuple[Request, list[Pass]]] = {}
@@ -144,6 +161,7 @@ class Training:
             h=h,
             first=empty.copy(),
             status=np.full(C, GOING, object),
+            done=np.zeros(C, np.int64),
             best=values.copy(),
             best_loss=np.full(C, np.inf),
             best_step=np.zeros(C, np.int64),
@@ -153,7 +171,7 @@ class Training:
         """Parameters (C, D) as views by name, (C, ...)."""
         found, begin = {}, 0
         for name, shape in self.cell.shapes().items():
-            size = int(np.prod(shape))
+            size = prod(shape)
             found[name] = values[:, begin : begin + size].reshape(len(values), *shape)
             begin += size
         return found
@@ -177,12 +195,16 @@ class Training:
         sums = by_parameter(self.cell, found.weights, found.readout)
         factor = asked.scale / trace.extent[2]
         gradient = sums if factor == 1.0 else {name: _times(part, factor) for name, part in sums.items()}
-        log10 = log10_joint(squares_of(gradient))
+        log10 = log10_joint(squares_of({"recurrent": found.weights, "readout": found.readout})) + np.log10(factor)
         clipped = self.clip.clip(gradient)
         changed = touched(gradient, clipped)
         log10_clipped = log10_joint(squares_of(clipped)) if changed.any() else log10
-        loss = found.loss * asked.scale
-        self._stop_hopeless(state, loss, log10, found.overflow)
+        loss, beyond = found.loss * asked.scale, found.overflow > 0
+        if beyond.any():  # states that have left the range of numbers have no loss, and no gradient
+            loss, log10, log10_clipped = (np.where(beyond, np.nan, one) for one in (loss, log10, log10_clipped))
+            changed = changed & ~beyond
+        state.done[state.going] += 1
+        self._stop_hopeless(state, loss, log10)
         state.h = trace.states[:, -1].copy()
         self._update(state, clipped, asked.rate)
         state.number += 1
@@ -197,21 +219,32 @@ class Training:
         reach = Request(trace.extent[1], np.array([last]), Gates(np.ones(trace.extent[1])))
         requests, how = [asked.request, reach], (self.cell, packed, trace, batch.y, self.like["loss"])
         own, alone = loss_gradients(*how, requests, passes(requests), self._workspace, weights=asked.weights)
+        reached = alone.norms.of(alone.row)[:, : last + 1]
+        if asked.weights is not None:
+            counts = asked.weights[:, last].astype(np.float64)
+            reached -= np.log10(np.where(counts > 0, counts, 1.0))[:, None]
         lags = {
             "log10_dh": _by_lag(own.norms.of(own.row) + np.log10(asked.scale)),
-            "log10_reach": _by_lag(alone.norms.of(alone.row)[:, : last + 1], trace.extent[1]),
+            "log10_reach": _by_lag(reached, trace.extent[1]),
         }
+        for norms, found in zip(lags.values(), (own, alone), strict=True):
+            norms[found.overflow > 0] = np.nan
         W_hh = state.params["W_hh"].astype(np.float64)
         numbers = self._slopes(trace) | {
             "validation_loss": self.loss(state.params, "validation"),
             "spectral_radius": np.array([_of_finite(spectral_radius, one) for one in W_hh]),
             "spectral_norm": np.array([_of_finite(spectral_norm, one) for one in W_hh]),
         }
-        better = state.going & (numbers["validation_loss"] < state.best_loss)
-        state.best[better], state.best_step[better] = state.values[better], state.number
-        state.best_loss[better] = numbers["validation_loss"][better]
-        self._stop_patient(state)
+        if self.due(state):
+            better = state.going & (numbers["validation_loss"] < state.best_loss)
+            state.best[better], state.best_step[better] = state.values[better], state.number
+            state.best_loss[better] = numbers["validation_loss"][better]
+            self._stop_patient(state)
         return Observation(state.number, numbers, lags)
+
+    def due(self, state: State) -> bool:
+        """Whether runs that are going are looked at now: before the first step, every so many, and at the end."""
+        return state.number % self.like["record_every"] == 0 or state.number == self.like["steps"]
 
     def loss(self, params: Mapping[str, Floats], part: str) -> Floats:
         """The mean loss (C,) on what is held out as "validation" or "test"; nan where it is not finite."""
@@ -227,9 +260,7 @@ class Training:
     def predict(self, params: Mapping[str, Floats], batch: Batch) -> Floats:
         """What networks answer, (C, T, B, p)."""
         packed = self.cell.pack(params)
-        with np.errstate(over="ignore", invalid="ignore"):
-            trace = self.cell.forward(packed, batch.x, None, self._workspace)
-            return trace.states @ packed.W_hy.swapaxes(1, 2)[:, None] + packed.b_y[:, None, None]
+        return read_out(packed, self.cell.forward(packed, batch.x, None, self._workspace))
 
     def _drawn(self) -> Parameters:
         like, task = self.like, self.feed.task
@@ -257,54 +288,55 @@ class Training:
                 scale = 1.0 / len(steps) if mean else 1.0
             else:
                 weights = (batch.mask / counts if mean else batch.mask).astype(batch.x.dtype)
-        member = self.truncation
-        if isinstance(member, Tossing):
+        if (member := self._tossing) is not None:
             tossed = np.stack([_coins(seed, number // _COINS, T)[number % _COINS] for seed in self.seeds])
             rate = member.learning_rate_factor(tossed)[:, None] if isinstance(member, Rescaling) else 1.0
             request = Request(T, steps, member.schedule(tossed))
             return Asked(request, passes([request]), weights, scale, rate)
         key = steps.tobytes()
         if key not in self._plans:
-            request = Request(T, steps, member.schedule(np.zeros((1, T))))
+            request = Request(T, steps, self.truncation.schedule(np.zeros((1, T))))
             self._plans[key] = request, passes([request])
         return Asked(*self._plans[key], weights, scale)
 
     def _update(self, state: State, gradient: Mapping[str, Scaled], rate: Floats | float) -> None:
-        flat = np.empty_like(state.values)
-        for name, view in self.by_name(flat).items():
+        for name, view in self._parts.items():
             view[...] = gradient[name].value().swapaxes(-1, -2).reshape(view.shape)
-        still = ~state.going
+        still = np.flatnonzero(~state.going)
         kept = state.values[still]
-        flat[still] = 0.0
+        self._flat[still] = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            self.optimizer.step(state.values, flat, state.slots, self._rate * rate, state.number + 1)
+            self.optimizer.step(state.values, self._flat, state.slots, self._rate * rate, state.number + 1)
         state.values[still] = kept
 
-    def _stop_hopeless(self, state: State, loss: Floats, log10: Floats, overflow: NDArray[np.int64]) -> None:
+    def _stop_hopeless(self, state: State, loss: Floats, log10: Floats) -> None:
         """Let those runs stand still that have diverged: their loss or gradient is no number, or the loss hopeless."""
         if state.number == 0:
             state.first = np.array(loss, np.float64)
-        limit = HOPELESS * np.maximum(state.first, 1.0)
-        with np.errstate(invalid="ignore"):
-            lost = ~(np.isfinite(loss) & (log10 < np.inf) & (overflow == 0) & (loss <= limit)) & state.going
-        state.status[lost] = f"diverged at step {state.number + 1}"
+        fine = (loss <= HOPELESS * np.maximum(state.first, 1.0)) & (loss < np.inf) & (log10 < np.inf)
+        if not fine.all():
+            state.status[~fine & state.going] = f"diverged at step {state.number + 1}"
 
     def _stop_patient(self, state: State) -> None:
         """Let those runs stand still whose validation loss has not become less for long enough."""
-        patience = self.like["patience"] * self.like["record_every"]
-        if patience:
+        every = self.like["record_every"]
+        patience = self.like["patience"] * every
+        if patience and state.number % every == 0:
             enough = state.going & (state.number - state.best_step >= patience)
             state.status[enough] = f"stopped early at step {state.number}"
 
     def _slopes(self, trace: Trace) -> dict[str, Floats]:
-        """The mean slope of the activation over steps, examples and units, and the share that is hardly any."""
+        """The mean slope of the activation over steps, examples and units, and the share that is hardly any.
+
+        Neither is known of states that have left the range of numbers.
+        """
         slopes = self.cell.local(trace, 0, trace.extent[1])
         if slopes.shape[-1] != self.cell.hidden_size:
             return {name: np.full(len(self.runs), np.nan) for name in ("mean_slope", "saturated_share")}
-        flat = slopes.reshape(len(self.runs), -1)
+        flat, whole = slopes.reshape(len(self.runs), -1), (trace.overflow == 0).all(axis=1)
         return {
-            "mean_slope": flat.mean(axis=1, dtype=np.float64),
-            "saturated_share": (flat < SATURATED * self._steepest).mean(axis=1),
+            "mean_slope": np.where(whole, flat.mean(axis=1, dtype=np.float64), np.nan),
+            "saturated_share": np.where(whole, (flat < SATURATED * self._steepest).mean(axis=1), np.nan),
         }
 
     @cached_property
@@ -315,18 +347,18 @@ class Training:
         return float(self.cell.local(trace, 0, 1).max()) or 1.0
 
 
-def proceed(training: Training, state: State, steps: int) -> Iterator[Step | Observation]:
+def proceed(training: Training, state: State) -> Iterator[Step | Observation]:
     """All that is recorded of a training from where it stands to the end, or until no run is going any more.
 
-    It is looked at before the first step, every `record_every` steps, and at the end.
+    It is looked at whenever that is due (`Training.due`) and when a run has come to its end, also where it begins: who
+    goes on takes up a state that has not been looked at.
     """
-    every = training.like["record_every"]
-    if state.number == 0:
-        yield training.observe(state)
-    while state.number < steps and state.going.any():
-        yield training.advance(state)
-        if state.number % every == 0 or state.number == steps or not state.going.any():
+    while True:
+        if training.due(state) or state.ended.any():
             yield training.observe(state)
+        if state.number >= training.like["steps"] or not state.going.any():
+            return
+        yield training.advance(state)
 
 
 @lru_cache(maxsize=256)

@@ -130,16 +130,16 @@ class Elman:
         inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
         z = np.empty((C, B, n), x.dtype)
         steps, states = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1)
-        largest, block = np.abs(steps[0]).max(), max(BLOCK, FEW // steps[0].size)
+        largest, block = 0.0, max(BLOCK, FEW // steps[0].size)
         product, weights = np.matmul, packed.forward
         if C == 1:
             steps, states, z, weights, product = steps[:, 0], states[:, 0], z[0], weights[0], np.ndarray.dot
         with np.errstate(over="ignore", invalid="ignore"):
             for lo in range(0, T, block):
                 for now, state in zip(steps[lo : lo + block], states[lo : lo + block], strict=False):
-                    product(now, weights, out=z)
-                    f.apply(z, out=state)
-                seen = inputs[:, lo + 1 : lo + block + 1]
+                    product(now, weights, z)
+                    f.apply(z, state)
+                seen = inputs[:, lo : lo + block + 1]
                 largest = np.maximum(largest, np.maximum(seen.max(), -seen.min()))
         return Trace(inputs, n, *settle(inputs, n, largest))
 
@@ -152,8 +152,8 @@ class Elman:
 
     def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
         """delta = f'(h) * dL/dh."""
-        np.multiply(local, adjoint, out=out)
+        np.multiply(local, adjoint, out)
 
-    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:  # noqa: ARG002
+    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:  # noqa: ARG002
         """dL/dh_{t-1} = W_hh^T delta_t."""
-        multiply(delta, packed.back, out=adjoint)
+        multiply(delta, packed.back, out=adjoint if out is None else out)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradscope.errors import at_least
+from gradscope.errors import InputError, at_least
 from gradscope.optimizer import Slots
 from gradscope.scaled import Floats
 
@@ -23,6 +23,8 @@ class Adagrad:
 
     def __post_init__(self) -> None:
         at_least(0, epsilon=self.epsilon)
+        if self.epsilon == 0:
+            raise InputError("EPSILON must be above 0: gradients of 0 would be divided by it")
 
     def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
         """S += g^2; w -= rate g / sqrt(s + epsilon)."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradscope.errors import at_least
+from gradscope.errors import InputError, at_least
 from gradscope.optimizer import Slots, fraction
 from gradscope.scaled import Floats
 
@@ -26,6 +26,8 @@ class Adam:
     def __post_init__(self) -> None:
         fraction(beta1=self.beta1, beta2=self.beta2)
         at_least(0, epsilon=self.epsilon)
+        if self.epsilon == 0:
+            raise InputError("EPSILON must be above 0: gradients of 0 would be divided by it")
 
     def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
         """M = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and the step along m / sqrt(v)."""

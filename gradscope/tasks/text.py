@@ -70,8 +70,9 @@ class Text:
 
     def encode(self, windows: NDArray[Any]) -> Sequences:
         """One-hot codes, and the codes that follow."""
-        one_hot = np.zeros((len(windows) - 1, windows.shape[1], self.sizes[0]))
-        np.put_along_axis(one_hot, windows[:-1, :, None], 1.0, axis=-1)
+        T, B = len(windows) - 1, windows.shape[1]
+        one_hot = np.zeros((T, B, self.sizes[0]))
+        one_hot[np.arange(T)[:, None], np.arange(B), windows[:-1]] = 1.0
         return Sequences(one_hot, windows[1:])
 
     def record(self) -> dict[str, Any]:

@@ -261,8 +261,17 @@ def test_noise_hides_no_period_and_lengthens_no_lag(sigma):
 
 
 def test_long_periods_are_followed_from_a_first_maximum_that_is_off():
-    found = [season(wave(100, 2000, phase=seed) + noise(seed, 2000)) for seed in range(20)]
+    found = [season(wave(100, 2000, phase=seed) + 2 * noise(seed, 2000)) for seed in range(20)]
     np.testing.assert_allclose([one.period for one in found], 100, atol=2)
+
+
+@pytest.mark.parametrize("seed", [536, 873, 1444, 2670, 3554])
+def test_waves_near_two_steps_are_not_followed_below(seed):
+    # Maxima two steps apart, of which the first is repeated only later: found by search.
+    rng, t = np.random.default_rng(seed), np.arange(240)
+    periods = np.concatenate([rng.uniform(2, 3.2, 2), rng.uniform(3, 9, 2)])
+    waves = sum(rng.normal() * np.sin(2 * np.pi * t / period + rng.uniform(0, 6)) for period in periods)
+    assert season(waves + 0.2 * rng.normal(size=240)).lag >= 2
 
 
 def test_the_lag_is_longer_where_that_is_better_beyond_noise():
@@ -324,7 +333,7 @@ def without_period(kind, seed, steps):
 @pytest.mark.parametrize("kind", ["white", "random walk", "drifting", "smooth", "slow", "differenced", "heavy-tailed"])
 def test_noise_and_random_walks_have_no_period(kind):
     # Of 1000 of each, at most one has a period at these lengths.
-    for steps, seeds in ((60, 100), (300, 100 if kind != "slow" else 20)):
+    for steps, seeds in ((60, 100), (300, 100)):
         assert sum(season(without_period(kind, seed, steps)) is not None for seed in range(seeds)) <= 1
 
 

@@ -1,0 +1,37 @@
+"""What lies in a folder: the results of a sweep, or the history of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradscope import results
+from gradscope.grid import MEASURES
+from gradscope.history import History, is_training, read
+from gradscope.results import Results
+
+Loaded = Results | History
+
+
+def load(folder: str | Path) -> Loaded:
+    """The results in a sweep's folder, or the history in that of a training.
+
+    Parameters
+    ----------
+    folder : where `gradscope sweep` or `gs.sweep`, `gradscope train` or `gs.train` wrote them.
+
+    Raises
+    ------
+    InputError : neither of them there; none of the sweep's runs is finished, or the training is not; a damaged file.
+
+    Examples
+    --------
+    `gs.load("reports/spectral-radius").runs`
+    """
+    place = Path(folder)
+    return read(place) if is_training(place) else results.load(place)
+
+
+def measure_of(loaded: Loaded) -> str:
+    """What was measured: "gradients" of networks as they are drawn, or "training"."""
+    found: str = loaded.manifest["grid"].get("measure", MEASURES)[0]
+    return found

@@ -124,7 +124,9 @@ class RandomSampling:
 def _starts(seed: int, block: int, places: int, batch_size: int) -> NDArray[np.int64]:
     """The starts of a block of steps, (steps, B); fewer examples are the first of more."""
     drawn = stream(seed, f"training starts {block}").random((batch_size, _TOGETHER))
-    return (drawn * places).astype(np.int64).T
+    starts = (drawn * places).astype(np.int64).T
+    starts.setflags(write=False)  # it is kept
+    return starts
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from gradscope.bptt import PART_BYTES
 from gradscope.draws import bytes_of_draws
 from gradscope.estimators import groups_of
+from gradscope.feeding import EXAMPLES as EXAMPLES_HELD_OUT
 from gradscope.feeding import HELD_OUT
 from gradscope.networks import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
@@ -20,12 +21,14 @@ from gradscope.recurrence import Cell
 from gradscope.rows import bytes_at_work
 from gradscope.runs import AS_ASKED, Block, Setting
 from gradscope.samples import asked
+from gradscope.task import Recorded
 
 DRAWS_AT_ONCE = 20  # of coins, about
 CLIPPED = 6  # gradients of all minibatches that there are at a time while they are clipped
 COPIES = 12  # of all parameters that a training has: those, what the optimiser remembers, gradients, the best
 RECORDED = 200  # bytes that are recorded of a step
 STEP = 3e-4  # seconds that a step takes besides its gradient
+ENTRY = 2e-9  # seconds for an entry of inputs that are read, and held out
 LOOK = 2e-8  # seconds for the cube of a recurrent matrix's size, of a look at it
 CLIP = 5  # times an entry of a gradient is worked on for a clip
 
@@ -162,9 +165,11 @@ def _seconds_of_training(block: Block, seeds: tuple[int, ...]) -> float:
     like, found = block.first, 0.0
     cell, B, dtype = like.cell(), like["batch_size"], like["dtype"]
     for setting in _asked(block):
-        once = _labour(cell, B, dtype, (setting,), seeds)._replace(blocks=0, runs=0, draws=0)
-        looks = like["steps"] / like["record_every"] * len(seeds)
-        found += like["steps"] * (STEP + _priced(once)) + looks * LOOK * cell.hidden_size**3
+        once = _priced(_labour(cell, B, dtype, (setting,), seeds)._replace(blocks=0, runs=0, draws=0))
+        P, D = _matrix(cell)
+        values = HELD_OUT if isinstance(like.task(), Recorded) else EXAMPLES_HELD_OUT * setting.seq_len
+        look = 2 * once + len(seeds) * (values * P * (PRICES.products * D + ENTRY) + LOOK * cell.hidden_size**3)
+        found += like["steps"] * (STEP + once) + (like["steps"] / like["record_every"] + 2) * look
     return found
 
 

@@ -47,7 +47,7 @@ class Curves:
         """
         return [
             Curves(
-                [Step(*(values[c : c + 1] for values in step)) for step in self.steps[:end]],
+                [Step._make(values[c : c + 1] for values in step) for step in self.steps[:end]],
                 [look.of(c) for look in self.looks if look.step == end or (look.step < end and look.step % every == 0)],
             )
             for c, end in enumerate(done.tolist())
@@ -125,7 +125,7 @@ def learnt(batch: Sequence[Run]) -> tuple[dict[str, NDArray[Any]], dict[str, NDA
         setting = tuple(run[name] for name in ("seq_len", "truncation", "loss_steps", "reduction", "clip"))
         groups.setdefault(setting, []).append(i)
     columns: dict[str, list[Any]] = {}
-    steps: list[dict[str, Floats]] = [{} for _ in batch]
+    steps: list[dict[str, NDArray[Any]]] = [{} for _ in batch]
     for members in groups.values():
         own, reach = _trained([batch[i] for i in members])
         for name, values in own.items():
@@ -147,7 +147,7 @@ def _column(values: list[Any]) -> NDArray[Any]:
     return column
 
 
-def _trained(runs: Sequence[Run]) -> tuple[dict[str, Any], list[dict[str, Floats]]]:
+def _trained(runs: Sequence[Run]) -> tuple[dict[str, Any], list[dict[str, NDArray[Any]]]]:
     """The columns and the reach, after training, of runs that learn side by side."""
     training = Training(runs)
     state, curves = training.begin(), Curves()
@@ -203,7 +203,7 @@ def final(training: Training, state: State, curves: Sequence[Curves]) -> dict[st
         }
 
 
-def _reach(look: Observation) -> dict[str, Floats]:
+def _reach(look: Observation) -> dict[str, NDArray[Any]]:
     """The timesteps of a run: the norms of the last loss's state gradients, from t = 1 on; none after that loss."""
     (reach,) = look.lags["log10_reach"]
     last = (np.count_nonzero(~np.isnan(reach)) or len(reach)) - 1

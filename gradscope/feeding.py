@@ -68,7 +68,7 @@ class Feed:
         return self._side_by_side(lambda source: source.batch(step))
 
     def held_out(self, part: str) -> Batch:
-        """All that is held out as "validation" or "test"."""
+        """All that is held out as "validation" or "test"; of a sequence every value counts, whatever `loss_steps`."""
         return self._side_by_side(lambda source: source.held_out(part))
 
     def naive(self, seed: int) -> dict[str, float]:
@@ -83,7 +83,7 @@ class Feed:
     def _side_by_side(self, take: Callable[[Recording | Drawing], tuple[Sequences, bool]]) -> Batch:
         taken = {seed: take(source) for seed, source in self._sources.items()}
         fresh = next(iter(taken.values()))[1]
-        parts = {seed: asked(sequences, self._like["loss_steps"]) for seed, (sequences, _) in taken.items()}
+        parts = {seed: sequences for seed, (sequences, _) in taken.items()}
         x = self._stacked({seed: part.x for seed, part in parts.items()})
         y = self._stacked({seed: part.y for seed, part in parts.items()})
         masks = {seed: part.mask for seed, part in parts.items() if part.mask is not None}
@@ -122,6 +122,7 @@ class Recording:
     normal : how; None for integer codes.
     batching : where the windows of each step start, in the training part.
     seq_len : T of a window.
+    loss_steps : of a window, whose loss counts.
     """
 
     task: Recorded
@@ -129,6 +130,7 @@ class Recording:
     normal: Normal | None
     batching: Batching
     seq_len: int
+    loss_steps: str
 
     @classmethod
     def of(cls, task: Recorded, like: Run, seed: int) -> Recording:
@@ -142,7 +144,7 @@ class Recording:
             normal = Normal.of(values[train])
             values = normal.apply(values)
         batching = BATCHINGS[like["batching"]](train.stop, like["seq_len"], like["batch_size"], seed)
-        return cls(task, values, normal, batching, like["seq_len"])
+        return cls(task, values, normal, batching, like["seq_len"], like["loss_steps"])
 
     def part(self, name: str) -> NDArray[Any]:
         """The values of the "train", "validation" or "test" part."""
@@ -152,7 +154,8 @@ class Recording:
     def batch(self, step: int) -> tuple[Sequences, bool]:
         """The windows of a step."""
         chosen = self.batching.at(step)
-        return self.task.encode(windows(self.values, chosen.starts, self.seq_len)), chosen.fresh
+        read = self.task.encode(windows(self.values, chosen.starts, self.seq_len))
+        return asked(read, self.loss_steps), chosen.fresh
 
     @cached_property
     def _held_out(self) -> dict[str, Sequences]:
@@ -224,4 +227,4 @@ class Drawing:
     def _draw(self, occasion: int, examples: int) -> Sequences:
         like = self.like
         seed = self.seed + ((2 * abs(occasion) + (occasion < 0)) << _APART)
-        return self.task.draw(seed, like["seq_len"], examples, like["loss"])
+        return asked(self.task.draw(seed, like["seq_len"], examples, like["loss"]), like["loss_steps"])

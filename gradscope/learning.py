@@ -97,17 +97,19 @@ def train(
     """
     sweep = _one(task, settings, places or {})
     with one_blas_thread():
+        standing, manifest, begun = _begun(sweep, init), _manifest(sweep, init, command), time.perf_counter()
         if out is None:
-            standing, manifest, begun = _begun(sweep, init), _manifest(sweep, init, command), time.perf_counter()
             _carry_on(standing, progress, save_at=None)
             return _told(standing, _finished(manifest, time.perf_counter() - begun))
         with locked(Path(out), _refuse_others):
-            return _in_folder(Path(out), sweep, init, progress, command)
+            return _in_folder(Path(out), standing, manifest, progress)
 
 
 def _one(task: str, settings: Mapping[str, Any], places: Mapping[str, str]) -> Sweep:
     """The sweep of the one run that is meant."""
     given = {key: [value] if key == "seed" else value for key, value in settings.items() if value is not None}
+    if given.get("measure", "training") != "training":
+        raise InputError(f"{given['measure']!r}", where=places.get("measure", "measure"), allowed="training")
     if "seed" in given:
         given["seeds"], places = given.pop("seed"), {"seeds": "seed", **places}
     sweep = resolve(f"train-{task}", {"measure": "training", "task": task, **given}, places)
@@ -161,14 +163,10 @@ def _coming(standing: Standing, steps: int, rate: float) -> Coming:
 
 
 def _in_folder(
-    folder: Path,
-    sweep: Sweep,
-    init: str | Path | None,
-    progress: Callable[[Coming], None] | None,
-    command: str,
+    folder: Path, standing: Standing, manifest: dict[str, Any], progress: Callable[[Coming], None] | None
 ) -> History:
     """Train in a folder, or go on with what is there; nothing that is done is done twice."""
-    standing, manifest, before = _begun(sweep, init), _manifest(sweep, init, command), 0.0
+    before = 0.0
     if (folder / MANIFEST).exists():
         there = read_json(folder / MANIFEST)
         _refuse_changed(folder, there, manifest)
@@ -182,7 +180,7 @@ def _in_folder(
     try:
         _carry_on(standing, progress, folder / CHECKPOINT, before)
     except KeyboardInterrupt:
-        saved, steps = _saved_steps(folder / CHECKPOINT), sweep.grid["steps"][0]
+        saved, steps = _saved_steps(folder / CHECKPOINT), standing.training.like["steps"]
         what = f"interrupted; {saved:,} of {steps:,} steps are saved, the same command goes on from there"
         raise InterruptedTraining(what) from None
     return save(_told(standing, _finished(manifest, before + time.perf_counter() - begun)), folder)
@@ -201,7 +199,9 @@ def _refuse_others(folder: Path) -> None:
 def _refuse_changed(folder: Path, there: Mapping[str, Any], meant: Mapping[str, Any]) -> None:
     """Raise InputError if a folder holds another training than is meant; more steps of the same are not another."""
     numerics = "version of the numerics"
-    before, after = ({**one["run"], "init": one["init"], numerics: one["versions"]["numerics"]} for one in (there, meant))
+    before, after = (
+        {**one["run"], "init": one["init"], numerics: one["versions"]["numerics"]} for one in (there, meant)
+    )
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     if "steps" in changed and after["steps"] > before["steps"]:
         changed.remove("steps")

@@ -1,4 +1,4 @@
-"""What heat maps of the spectral radius share: colours about no change, signs that need no colour, the boundary."""
+"""What heat maps share: colours about no change, signs that need no colour; the boundary in spectral radii."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def edges(centres: Sequence[float]) -> NDArray[np.float64]:
 
 
 def heat(ax: Axes, values: pd.DataFrame, norm: SymLogNorm) -> QuadMesh:
-    """A cell for each spectral radius (the rows) and number (the columns).
+    """A cell for each number along the axis upwards (the rows) and along the other one (the columns).
 
     Blue: below zero. Red: above, and marked + for those who see no colour. Grey, marked 0: -inf, of a gradient that is
     exactly zero. Blank: missing.
@@ -69,10 +69,10 @@ def _signs(ax: Axes, values: pd.DataFrame, holds: NDArray[np.bool_], marker: str
     chosen = np.zeros_like(holds)
     chosen[rows // 2 :: rows, columns // 2 :: columns] = True
     i, j = np.nonzero(holds & chosen)
-    radii, across = values.index.to_numpy(float), values.columns.to_numpy(float)
+    upwards, across = values.index.to_numpy(float), values.columns.to_numpy(float)
     size, line = {GROWS: (7, 0.5), ZERO: (14, 0.1)}[marker]
     look = {"s": size, "linewidths": line, "c": colours[i, j].tolist(), "marker": marker}
-    ax.scatter(across[j], radii[i], gid=f"signs {marker}", **look)
+    ax.scatter(across[j], upwards[i], gid=f"signs {marker}", **look)
 
 
 def columns(

@@ -160,16 +160,16 @@ def _in_parts(bundles: Iterable[tuple[Block, ...]], salt: str = "") -> list[Shar
     return [replace(shard, part=digest([one.key for one in part])) for part in parts for shard in part]
 
 
-def _cut(block: Block, max_memory: float) -> Iterator[Block]:
-    """Blocks of runs that can be measured together."""
+def _cut(block: Block, max_memory: float, fewest: int = FEWEST) -> Iterator[Block]:
+    """Blocks of runs that can be measured together; at least so many, of as many networks."""
     if len(parts := _apart(block)) > 1:
         for settings in parts:
-            yield from _cut(replace(block, settings=settings), max_memory)
+            yield from _cut(replace(block, settings=settings), max_memory, -(-fewest // len(parts)))
         return
     needed = memory(block)
     if needed.of(1) > max_memory:
         raise _too_large(block, needed.of(1), max_memory)
-    width = int(max(1, min(MOST, -(-len(block.networks) // FEWEST), STATES_BYTES // needed.states)))
+    width = int(max(1, min(MOST, -(-len(block.networks) // fewest), STATES_BYTES // needed.states)))
     if block.first["draws"] or block.first["minibatches"]:  # of which each network takes a while
         one = seconds(replace(block, networks=block.networks[:1]))
         width = int(max(1, min(width, BLOCK_SECONDS // one)))

@@ -21,7 +21,7 @@ Parameters = dict[str, Floats]
 
 
 BLOCK = 5  # steps worked on while they are in the cache
-FEW = 2**14  # numbers of which more steps are
+BLOCK_NUMBERS = 2**14  # or as many more of them as have so many numbers
 SMALL_PRODUCT = 1_000_000  # BLAS libraries have faster kernels for products of fewer multiplications than this
 
 
@@ -42,8 +42,8 @@ class Packed(NamedTuple):
     W_hy: Floats
     b_y: Floats
 
-    def of(self, runs: slice | NDArray[np.int64]) -> Packed:
-        """The parameters of some of the runs."""
+    def of(self, runs: slice | NDArray[np.int64] | int) -> Packed:
+        """The parameters of some of the runs; of one, without the run axis, if it is a number."""
         return Packed(self.forward[runs], self.back[runs], self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
 
 
@@ -88,8 +88,8 @@ class Trace:
 def multiply(rows: Floats, weights: Floats, out: Floats) -> None:
     """Write rows (C, K, B, D) times weights (C, D, S) to `out` (C, K, B, S), which must not overlap the rows.
 
-    Small products are quickest one by one, where they lie; large ones as one, which needs the rows side by side. Those
-    of a single row (B, D) of a single network are quickest with `dot`, which has less to do before it calls BLAS.
+    Small products are quickest one by one, where they lie; large ones as one, which needs the rows side by side. A
+    single row (B, D) of a single network (D, S) takes `dot`, which has less to do than `matmul` before it calls BLAS.
     """
     if rows.ndim == 2:
         rows.dot(weights, out)
@@ -215,11 +215,14 @@ class Cell(Protocol):
         ...
 
     def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
-        """Write dL/d(pre-activation) (C, K, B, D) for adjoints dL/dstate (C, K, B, S) and `local` (C, 1, B, L)."""
+        """Write dL/d(pre-activation) (C, K, B, D) for adjoints dL/dstate (C, K, B, S) and `local` (C, 1, B, L).
+
+        Here and in `carry`, a single row of a single network comes without the axes of runs and rows.
+        """
         ...
 
-    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats) -> None:
-        """Replace adjoints (C, K, B, S) by those of the previous state, but for `back_exponent`.
+    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:
+        """Write the adjoints of the previous state, but for `back_exponent`, to `out`, or over the adjoints.
 
         For delta (C, K, B, D). A state that is also carried on unmixed, as an LSTM's, needs `local` and the adjoint.
         """

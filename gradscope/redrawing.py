@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradscope import figures
 from gradscope.errors import InputError, unknown
-from gradscope.results import Results
+from gradscope.loading import Loaded
 
 ROUNDING = 1e-9  # relative: numbers that differ by less are the same
 
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
     matters: bool = True
 
 
-def check(results: Results, folder: Path, only: Sequence[str] = ()) -> tuple[list[str], list[Difference]]:
+def check(results: Loaded, folder: Path, only: Sequence[str] = ()) -> tuple[list[str], list[Difference]]:
     """Draw the figures in a folder again, as they were drawn, and say which were held against what and what differs.
 
     Raises InputError if the folder has no figures, or not those that are asked for.
@@ -51,7 +51,7 @@ def check(results: Results, folder: Path, only: Sequence[str] = ()) -> tuple[lis
     return chosen, [difference for own in found for difference in own]
 
 
-def _differences(name: str, record: dict[str, Any], results: Results, folder: Path, place: Path) -> list[Difference]:
+def _differences(name: str, record: dict[str, Any], results: Loaded, folder: Path, place: Path) -> list[Difference]:
     view = record["view"]
     if view["where"] is None:
         return [Difference(name, "was drawn from a selection that is not written down", matters=False)]

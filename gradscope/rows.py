@@ -26,6 +26,7 @@ from gradscope.scaled import Floats, Scaled, log10_of, zeros
 from gradscope.workspace import Workspace
 
 _BLOCK = 8  # steps of a block, at most
+_FEW_ROWS = 32  # or of so many rows, in float64: calls take longer than they, and its range is wide enough
 _BLOCK_ROWS = 512  # rows that are enough for a large product (steps by examples)
 _SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
 
@@ -157,11 +158,11 @@ class Piece(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What goes back together, and what is worked on there.
+    """Steps that go back together, and what is worked on there.
 
     Attributes
     ----------
-    pieces : neighbours, from the last step to the first.
+    pieces : neighbours, the last step first.
     local : (C, b, B, L), the cell's local derivatives.
     injected : (C, b, B, S), what the losses inject; None if no row takes any of it in.
     delta, squares : (C, K, b, B, D) and (C, b, K, B), to be found.
@@ -181,32 +182,30 @@ def _pieces(plan: Pass, longest: int) -> Iterator[Piece]:
             yield Piece(span, max(span.lo, hi - longest), hi)
 
 
+def _lone(span: Span) -> bool:
+    """Whether a span has a single row, which losses enter as they are."""
+    return len(span.usage) == 1 and not span.entering
+
+
 def _together(pieces: Iterable[Piece], longest: int) -> Iterator[list[Piece]]:
-    """Pieces by blocks: those of single rows that add to the same usage together, as far as a block may go."""
+    """The pieces of a block at a time: short spans of lone rows that are seen alike are one block."""
     block: list[Piece] = []
     for piece in pieces:
-        if block and not (
-            _lone(piece.span)
-            and piece.span.usage == block[-1].span.usage
-            and piece.hi == block[-1].lo
-            and block[0].hi - piece.lo <= longest
-        ):
-            yield block
-            block = []
+        if block:
+            above, span = block[-1], piece.span
+            alike = _lone(span) and _lone(above.span) and span.usage == above.span.usage
+            if not alike or piece.hi != above.lo or block[0].hi - piece.lo > longest:
+                yield block
+                block = []
         block.append(piece)
     yield block
-
-
-def _lone(span: Span) -> bool:
-    """Whether a span has a single row, which every loss enters as it is."""
-    return len(span.usage) == 1 and not span.entering
 
 
 def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]:
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
     cell, packed, trace, width = work.cell, work.packed, work.trace, plan.width
     C, _, B = trace.extent
-    dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
+    dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size, trace.inputs.dtype)
     adjoint = zeros((C, width, B, cell.state_size), dtype)
     delta = np.empty((C, width, longest, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
@@ -245,12 +244,11 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
     """
     cell, packed, hi = work.cell, work.packed, block.pieces[0].hi
     takes = plan.losses[block.pieces[-1].lo : hi][::-1].tolist()
-    local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
-    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else local  # then not taken
     adjoint = np.empty((len(takes), *row.shape), row.dtype)
+    local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
+    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else adjoint  # never taken
     arrays = [injected, adjoint, local, delta]  # (b, C, 1, B, ·), the last step first
-    single = len(row) == 1
-    if single:  # without the axes of runs and rows: see `multiply`
+    if single := len(row) == 1:  # as in `multiply`
         packed, row, arrays = packed.of(0), row[0, 0], [array[:, 0, 0] for array in arrays]
     steps = zip(*arrays, strict=True)
     for piece in block.pieces:
@@ -439,10 +437,11 @@ def _add_up(adjoint: Scaled, first: int, end: int, out: Scaled, start: Scaled | 
         out.add(start)
 
 
-def _block(examples: int, matrix_size: int) -> int:
+def _block(examples: int, matrix_size: int, dtype: DTypeLike = np.float64) -> int:
     """Steps of a block: the weight gradients' product stays one for BLAS's faster kernel, or is a long one."""
     small = SMALL_PRODUCT // matrix_size
-    return min(max(_BLOCK, 32 // examples), max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
+    most = max(_BLOCK, _FEW_ROWS // examples) if dtype == np.float64 else _BLOCK
+    return min(most, max(1, (small if small > 100 else _BLOCK_ROWS) // examples))
 
 
 def bytes_at_work(plan: Pass, examples: int, state_size: int, matrix_size: int) -> float:

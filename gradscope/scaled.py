@@ -128,7 +128,7 @@ class Scaled:
         return log10_of(*self.squares())
 
     def value(self) -> Floats:
-        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them; not a copy if nothing has an exponent."""
+        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them. No copy, if nothing has an exponent."""
         if not np.count_nonzero(self.exponent):
             return self.mantissa
         with np.errstate(over="ignore", under="ignore"):
@@ -155,14 +155,12 @@ def unit_scaled(matrices: Floats) -> tuple[Floats, NDArray[np.int64]]:
 
     Those of ordinary size are left as they are, with exponent 0.
     """
+    ordinary = -np.finfo(matrices.dtype).minexp // 16
     largest = np.abs(matrices).max(axis=tuple(range(1, matrices.ndim)))
-    ordinary = 2.0 ** (-np.finfo(matrices.dtype).minexp // 16)
-    if largest.min() >= 1.0 / ordinary and largest.max() <= ordinary:
-        return matrices, np.zeros(largest.shape, np.int64)
+    if largest.min() >= 2.0**-ordinary and largest.max() <= 2.0 ** (ordinary - 1):
+        return matrices, np.zeros(len(matrices), np.int64)
     _, exponent = np.frexp(largest)
-    exponent = np.where(np.abs(exponent) > -np.finfo(matrices.dtype).minexp // 16, exponent, 0).astype(np.int64)
-    if not exponent.any():
-        return matrices, exponent
+    exponent = np.where(np.abs(exponent) > ordinary, exponent, 0).astype(np.int64)
     return np.ldexp(matrices, -exponent.astype(np.int32).reshape(-1, *[1] * (matrices.ndim - 1))), exponent
 
 

@@ -16,6 +16,7 @@ from gradscope.threads import one_blas_thread
 SAMPLES = 0.7  # seconds of measuring that calibrate a prediction
 LARGEST = 256  # hidden_size of a sample: the eigenvalues of larger matrices alone take too long
 FEW = 3  # networks of a sample
+FEWEST_STEPS = 5  # of a training
 
 
 class Speed:
@@ -71,7 +72,7 @@ def calibrated(blocks: Sequence[Block]) -> Speed:
             try:
                 for network in sample.networks:  # drawn before it is timed: draws have a price of their own
                     unit_draw(sample.common["ensemble"], size, network.seed)
-                if not place:
+                if not place and not sample.first.trains:
                     measure(replace(sample, settings=_cut_short(sample.settings, 2)).runs)  # loads what is loaded once
                 began = time.perf_counter()
                 measure(sample.runs)
@@ -90,11 +91,21 @@ def _sample(alike: Sequence[Block], allowed: float) -> Block:
     few = tuple(networks[(2 * place + 1) * len(networks) // (2 * len(places))] for place in places)
     size = min(LARGEST, alike[0].common["hidden_size"])
     sample = Block({**alike[0].common, "hidden_size": size}, few, alike[0].settings)
+    if sample.first.trains:
+        return _few_steps(sample, allowed)
     if seconds(sample) > allowed:
         sample = replace(sample, networks=few[len(few) // 2 :][:1])
     while (longest := max(one.seq_len for one in sample.settings)) > 2 and seconds(sample) > allowed:
         sample = replace(sample, settings=_cut_short(sample.settings, max(2, longest // 2)))
     return sample
+
+
+def _few_steps(sample: Block, allowed: float) -> Block:
+    """The trainings of a sample with as many steps as take about `allowed` seconds, and their looks in proportion."""
+    share = min(1.0, allowed / seconds(sample))
+    steps = max(FEWEST_STEPS, int(share * sample.common["steps"]))
+    every = max(1, int(share * sample.common["record_every"]))
+    return replace(sample, common={**sample.common, "steps": steps, "record_every": every})
 
 
 def _cut_short(settings: Sequence[Setting], seq_len: int) -> tuple[Setting, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradscope.activations import activation
 from gradscope.errors import InputError, at_least
-from gradscope.recurrence import BLOCK, FEW, Packed, Parameters, Trace, multiply, settle
+from gradscope.recurrence import BLOCK, BLOCK_NUMBERS, Packed, Parameters, Trace, multiply, settle
 from gradscope.scaled import Floats, unit_scaled
 from gradscope.spectral import unit_draw
 from gradscope.streams import stream
@@ -128,16 +128,15 @@ class Elman:
         inputs[:, T, :, n : n + m] = 0.0
         inputs[..., -1] = 1.0
         inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
-        z = np.empty((C, B, n), x.dtype)
-        steps, states = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1)
-        largest, block = 0.0, max(BLOCK, FEW // steps[0].size)
-        product, weights = np.matmul, packed.forward
-        if C == 1:
+        steps, states, z = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1), np.empty((C, B, n), x.dtype)
+        weights, product = packed.forward, np.matmul
+        if C == 1:  # as in `multiply`
             steps, states, z, weights, product = steps[:, 0], states[:, 0], z[0], weights[0], np.ndarray.dot
+        largest, block = 0.0, max(BLOCK, BLOCK_NUMBERS // inputs[:, 0].size)
         with np.errstate(over="ignore", invalid="ignore"):
             for lo in range(0, T, block):
-                for now, state in zip(steps[lo : lo + block], states[lo : lo + block], strict=False):
-                    product(now, weights, z)
+                for step, state in zip(steps[lo : lo + block], states[lo : lo + block], strict=False):
+                    product(step, weights, z)
                     f.apply(z, state)
                 seen = inputs[:, lo : lo + block + 1]
                 largest = np.maximum(largest, np.maximum(seen.max(), -seen.min()))

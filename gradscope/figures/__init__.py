@@ -1,8 +1,9 @@
 """Figures, one a file: `table(results)` says what is drawn, `draw(table)` draws it, the docstring is title and caption.
 
 A figure whose lines differ by a parameter names it in `LINES`; the results' view can choose another, but for the one
-that they are drawn `ACROSS`. `write` saves each
-as PNG, SVG and PDF together with a CSV of exactly what is drawn, and `figures.json`, which says how they were drawn.
+that they are drawn `ACROSS`. One of trainings says so, `MEASURE = "training"`; the others are of gradients of networks
+as they are drawn. `write` saves each as PNG, SVG and PDF together with a CSV of exactly what is drawn, and
+`figures.json`, which says how they were drawn.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from gradscope import __version__, drawing, plugins
 from gradscope.drawing import CannotDrawError
 from gradscope.errors import unknown
 from gradscope.files import DamagedError, read_json, write_json, write_whole
+from gradscope.grid import MEASURES
+from gradscope.loading import Loaded, measure_of
 from gradscope.outlook import MOST_PANELS
-from gradscope.results import Results
 
 FAMILY = sys.modules[__name__]
 FORMATS = ("png", "svg", "pdf")
@@ -49,13 +51,14 @@ class Drawn(NamedTuple):
     alt: str = ""
 
 
-def names() -> tuple[str, ...]:
-    """The names of all figures."""
-    return plugins.names(FAMILY)
+def names(of: Loaded | None = None) -> tuple[str, ...]:
+    """The names of all figures, or of those of what some results hold: gradients, or trainings."""
+    found = plugins.names(FAMILY)
+    return found if of is None else tuple(name for name in found if _measure(_module(name)) == measure_of(of))
 
 
 def figure(
-    results: Results,
+    results: Loaded,
     name: str,
     *,
     hue: str | None = None,
@@ -67,7 +70,7 @@ def figure(
 
     Parameters
     ----------
-    results : from `gs.sweep` or `gs.load`, or a part of them (`select`, `where`).
+    results : from `gs.sweep`, `gs.train` or `gs.load`, or a part of a sweep's (`select`, `where`).
     name : of the figure, as "gradient-vs-lag".
     hue : the swept parameter by which lines of a panel differ, instead of the figure's own.
     facet : swept parameters that get a panel for each value, though the figure has none for them.
@@ -95,7 +98,7 @@ def figure(
         return drawn
 
 
-def table_of(results: Results, name: str) -> pd.DataFrame:
+def table_of(results: Loaded, name: str) -> pd.DataFrame:
     """The numbers of a figure.
 
     Raises InputError for an unknown figure, CannotDrawError if the results lack what it shows.
@@ -105,12 +108,14 @@ def table_of(results: Results, name: str) -> pd.DataFrame:
         raise CannotDrawError(f"has no lines that could differ by {results.view.hue}")
     if results.view.hue and results.view.hue == getattr(module, "ACROSS", None):
         raise CannotDrawError(f"is drawn against {results.view.hue}, by which its lines cannot differ as well")
+    if _measure(module) != measure_of(results):
+        raise CannotDrawError(f'needs runs with measure = "{_measure(module)}"')
     table: pd.DataFrame = module.table(results)
     return table.reset_index(drop=True)
 
 
 def write(
-    results: Results,
+    results: Loaded,
     folder: Path,
     formats: Sequence[str] = FORMATS,
     *,
@@ -130,7 +135,7 @@ def write(
         _module(name)
     folder.mkdir(parents=True, exist_ok=True)
     with drawing.style(style, latex, dpi):
-        drawn = [_write(name, results, folder, formats) for name in only or names()]
+        drawn = [_write(name, results, folder, formats) for name in only or names(results)]
     how = {
         "style": style,
         "latex": latex,
@@ -164,7 +169,12 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def _write(name: str, results: Results, folder: Path, formats: Sequence[str]) -> Drawn:
+def _measure(module: ModuleType) -> str:
+    """What a figure is of: see `loading.measure_of`."""
+    return str(getattr(module, "MEASURE", MEASURES[0]))
+
+
+def _write(name: str, results: Loaded, folder: Path, formats: Sequence[str]) -> Drawn:
     title, _, caption = (part.strip() for part in str(_module(name).__doc__).partition("\n"))
     said = Drawn(name, title.rstrip("."), " ".join(caption.split()), {})
     try:

@@ -1,0 +1,47 @@
+"""Learning curves.
+
+Loss against the training step: of training, the mean since the look before; of validation, at each look. That of windows
+of a series or text is read from a state that has seen what comes before, that of training may begin with none. Lines:
+median over seeds; bands: 10 % to 90 % of the seeds. Dashed: the test loss of the best naive prediction. Crosses: where
+trainings diverged; from there on they count no more. Bars: where they stopped early; they count as they stand. Of a
+number that gets panels, three values.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradscope import courses, outcomes
+from gradscope.courses import Curve
+from gradscope.loading import Loaded
+
+MEASURE = "training"
+LINES = "truncation"  # or another parameter that is swept
+ROWS = {
+    "loss": {
+        "loss": Curve("training", "training loss"),
+        "validation_loss": Curve("validation", "validation loss"),
+    }
+}
+
+
+def table(results: Loaded) -> pd.DataFrame:
+    """panel, truncation (or another parameter), measure, step, then low, median and high over seeds.
+
+    Measures are "loss", "validation_loss", "naive" (no step), "diverged" and "stopped early" (no median).
+    """
+    found = outcomes.curves(results, list(ROWS["loss"]))
+    naive = outcomes.naive_levels(results).assign(measure="naive")
+    return pd.concat([found, naive, outcomes.ends(results)], ignore_index=True)[list(found)]
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Both losses in a panel, or, where lines differ by a parameter, one above the other."""
+    figure, placed = courses.draw(table, ROWS)
+    for (panel, measure), ax in placed.items():
+        courses.logarithmic(ax, table.loc[table["measure"].isin(ROWS["loss"]), "median"])
+        for value in table.loc[(table["panel"] == panel) & (table["measure"] == "naive"), "median"]:
+            if measure == list(ROWS["loss"])[-1]:
+                courses.level(ax, value, "best naive")
+    courses.mark_ends(placed, table)
+    courses.key(figure, placed, table)
+    return figure

@@ -180,7 +180,7 @@ def _side_by_side(parts: Sequence[Scaled], apart: bool) -> Scaled:
 
 def _go_back(work: Work, everything: Sequence[Seen]) -> None:
     """Take passes back in time, always the one that is latest: so all read the trace while it is in the cache."""
-    careful = np.count_nonzero(work.packed.back_exponent) > 0
+    careful = bool(np.count_nonzero(work.packed.back_exponent))
     with np.errstate(over="ignore", invalid="ignore"):
         going = [_Going(work, seen, careful) for seen in everything]
         while latest := max((one for one in going if one.at > 0), key=lambda one: one.at, default=None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from gradscope.drawing import band_lines, grid, hue_of, label_ends, looks_for
 
 STEP = "training step"
 MARGIN = 0.03  # of an axis, on both sides
+FEW = 4  # points of a line that are hardly a line
 SPAN = 10.0  # a positive quantity that spans more has a logarithmic axis
 NEAR = 10.0  # times beyond an axis: a level within is worth a longer axis
 
@@ -43,15 +44,16 @@ def draw(table: pd.DataFrame, rows: Rows) -> tuple[Figure, Placed]:
     labels = list(rows) if alone else [curve.label for curve in words.values()]
     figure, axes = grid(shown["panel"].unique(), STEP, *labels)
     together = [list(row) for row in rows.values()] if alone else [[measure] for measure in words]
-    last, placed = shown["step"].max(), Placed()
+    last, placed = max(1.0, table["step"].max()), Placed()
     for panel, column in axes.items():
         for ax, measures in zip(column, together, strict=True):
             own = shown[(shown["panel"] == panel) & shown["measure"].isin(measures)]
             if alone:
                 own = own.assign(measure=own["measure"].map({name: words[name].word for name in measures}))
             looks = looks_for(hue, own[hue] if alone else shown[hue])
-            band_lines(ax, own, "step", {value: {**look, "marker": None} for value, look in looks.items()})
-            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            marker = "o" if own["step"].nunique() < FEW else None
+            band_lines(ax, own, "step", {value: {**look, "marker": marker} for value, look in looks.items()})
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
             ax.set_xlim(-MARGIN * last, (1 + MARGIN) * last)
             placed |= {(panel, measure): ax for measure in measures}
     return figure, placed
@@ -86,15 +88,9 @@ def level(ax: Axes, value: float, name: str) -> None:
     low, high = ax.get_ylim()
     span = high - low
     near = low / NEAR <= value <= high * NEAR if ax.get_yscale() == "log" else low - span <= value <= high + span
-    ends = [
-        limit
-        for line in ax.get_lines()
-        if len(line.get_xdata())
-        for limit in (min(line.get_xdata()), max(line.get_xdata()))
-    ]
     said = name if near else f"{name}: {value:.1g}"
-    look = {"color": "0.45", "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
-    ax.plot([min(ends), max(ends)] if ends else ax.get_xlim(), [value, value], label=said, gid=name, **look)
+    look: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
+    ax.plot(ax.dataLim.intervalx, [value, value], label=said, gid=name, **look)
     if not near:
         ax.set_ylim(low, high)
 

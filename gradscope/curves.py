@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradscope.runs import Run
 from gradscope.scaled import Floats
 from gradscope.spectral import unit_draw
-from gradscope.training import Observation, State, Step, Training, proceed
+from gradscope.training import LAGS, NUMBERS, Observation, State, Step, Training, proceed
 
 EACH = Step._fields  # what is recorded of every step
 LATE = 0.1  # of the steps, over which the final loss is a mean
@@ -90,16 +90,12 @@ class Curves:
         """The curves that `arrays` were made from."""
         each = [arrays[f"steps.{name}"] for name in EACH if f"steps.{name}" in arrays]
         steps = [Step(*row) for row in zip(*each, strict=True)]
-        kinds = {
-            kind: {
-                name.removeprefix(f"looks.{kind}."): array
-                for name, array in arrays.items()
-                if name.startswith(f"looks.{kind}.")
-            }
-            for kind in ("numbers", "lags")
-        }
         looks = [
-            Observation(int(step), *({name: array[i] for name, array in kinds[kind].items()} for kind in kinds))
+            Observation(
+                int(step),
+                {name: arrays[f"looks.numbers.{name}"][i] for name in NUMBERS},
+                {name: arrays[f"looks.lags.{name}"][i] for name in LAGS},
+            )
             for i, step in enumerate(arrays["looks.step"])
         ]
         return cls(steps, looks)

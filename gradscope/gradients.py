@@ -16,6 +16,7 @@ from gradscope.passes import Request, passes
 from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import LOG10_2, Floats, Scaled, Squares
 from gradscope.streams import coins
+from gradscope.threshold import squares_of
 from gradscope.truncations import truncation as parse_truncation
 from gradscope.workspace import Workspace
 
@@ -169,6 +170,20 @@ def log10_joint(rows: Squares) -> NDArray[np.float64]:
     norm, exponent = rows.joint()
     with np.errstate(divide="ignore"):
         return np.log10(norm) + exponent * LOG10_2
+
+
+def log10_norm(*parts: Scaled) -> NDArray[np.float64]:
+    """log10 of the 2-norm of all parts (C, ...) of each of C gradients together; -inf for zero."""
+    if not any(part.exponent.any() for part in parts):
+        total = np.zeros(len(parts[0].mantissa))
+        with np.errstate(over="ignore"):
+            for part in parts:
+                flat = part.mantissa.reshape(len(total), -1)
+                total += np.vecdot(flat, flat)
+        # Squares that are lost are far below what is left, in float32 too.
+        if (total > 1e-25).all() and (total < 1e25).all():
+            return 0.5 * np.log10(total)
+    return log10_joint(squares_of({str(number): part for number, part in enumerate(parts)}))
 
 
 class Contrast(NamedTuple):

@@ -6,7 +6,7 @@ and counts in no curve any more; one that stopped early counts as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def curves(results: Loaded, measures: Sequence[str]) -> pd.DataFrame:
     runs = laid_out(results, hue)
     line = ["panel", *([hue] if hue else [])]
     about = runs[["run_id", *line, "status", "steps", "record_every"]].rename(columns={"steps": "last"})
-    looks = results.history.astype({"run_id": str}).merge(about, on="run_id")
+    looks = _while_going(results.history.astype({"run_id": str}).merge(about, on="run_id"))
     alone = looks.groupby(line, observed=True)["run_id"].transform("nunique") == 1
     planned = (looks["step"] % looks["record_every"] == 0) | (looks["step"] == looks["last"])
     looks = _as_they_stand(looks[alone | planned], line)
@@ -82,6 +82,12 @@ def curves(results: Loaded, measures: Sequence[str]) -> pd.DataFrame:
     ]
     found = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(["step", "low", "median", "high"], float))
     return found[[*line, "measure", "step", "low", "median", "high", "seeds"]]
+
+
+def _while_going(looks: pd.DataFrame) -> pd.DataFrame:
+    """Looks, but for those at runs that had diverged before, which stand still beside others that go on."""
+    lost = looks["status"].str.extract(rf"^{ENDS[0]} at step (\d+)$")[0].astype(float)
+    return looks[~(looks["step"] > lost)]
 
 
 def _as_they_stand(looks: pd.DataFrame, line: list[str]) -> pd.DataFrame:
@@ -103,7 +109,7 @@ def ends(results: Loaded) -> pd.DataFrame:
 
 
 def naive_levels(results: Loaded) -> pd.DataFrame:
-    """panel, and the median over runs of the test loss of the best naive prediction, as `median`; those that have one."""
+    """panel and `median`, over its runs, of the test loss of the best naive prediction; of panels that have one."""
     runs = laid_out(results, hue_of(results)).dropna(subset="naive_loss")
     return runs.groupby("panel", observed=True)["naive_loss"].median().rename("median").reset_index()
 
@@ -118,7 +124,7 @@ def thresholds(results: Loaded) -> pd.DataFrame:
 
 
 def binned(history: History) -> pd.DataFrame:
-    """The norms at the steps of a training, in at most `BINS` bins: panel, measure, step (in the middle), and quantiles.
+    """The norms at the steps of a training, in at most `BINS` bins: panel, measure, step (the middle), and quantiles.
 
     Low, median and high of `log10_grad` and `log10_clipped` over the steps of a bin; as measure "clipped" the share of
     steps that were clipped, of the bins in which there are such.
@@ -137,8 +143,8 @@ def binned(history: History) -> pd.DataFrame:
 def axis_of(results: Results) -> str | None:
     """The parameter against which final losses are shown; None if none is swept that says how a network is trained.
 
-    The spectral radius or the learning rate, else the first other number, else the first word, truncations last. How far
-    back memory tasks reach is shown by `memories`.
+    The spectral radius or the learning rate, else the first other number, else the first word; truncations only if
+    nothing else is swept. How far back memory tasks reach is shown by `memories`.
     """
     taken = {*results.view.facet, results.view.hue, "cell", "task"}
     if set(results.runs["task"]) <= set(MEMORY):
@@ -155,17 +161,17 @@ def memories(results: Results) -> pd.DataFrame:
     """The trainings of memory tasks: `panel`, `span` and `ratio`, of the test loss to chance, with the columns of runs.
 
     The span is how far back something must be remembered, in steps: of recall its delay; of copy its lag, from the last
-    symbol shown to the first one asked for, seq_len - 2 length; of adding the delay, if several are swept, else seq_len,
-    within which both values lie; of temporal-order seq_len.
+    symbol shown to the first one asked for, seq_len - 2 length; of adding the delay, if several are swept, else the
+    seq_len within which both values lie; of temporal-order seq_len.
     """
     parts = [_memory(results, task) for task in MEMORY if (results.runs["task"] == task).any()]
     return pd.concat(parts, ignore_index=True) if parts else results.runs[:0].assign(panel="", span=0, ratio=0.0)
 
 
 def _memory(results: Results, task: str) -> pd.DataFrame:
-    several = results.runs["task"].nunique() > 1 and "task" not in results.view.parameters
+    several = len(results.runs["task"].unique()) > 1 and "task" not in results.view.parameters
     part = results.select(task=task)
-    by_delay = task == "recall" or (task == "adding" and part.runs["delay"].nunique() > 1)
+    by_delay = task == "recall" or (task == "adding" and len(part.runs["delay"].unique()) > 1)
     across = ["delay" if by_delay else "seq_len"]
     runs = laid_out(part, hue_of(part, across), across)
     span = runs[across[0]] - (2 * runs["length"] if task == "copy" else 0)
@@ -176,28 +182,25 @@ def _memory(results: Results, task: str) -> pd.DataFrame:
 
 
 def fading(history: History) -> pd.DataFrame:
-    """How the gradient of the last loss fades with the lag, a row a look.
+    """How the gradient of the last loss fades with the lag under full BPTT, a row a look.
 
-    `rate`, nats a step, over the lags after the transient; the `half_life` that it gives, where it is below zero; and
-    `decades`, the change from lag 0 to the last one.
+    `lags` (the last one), `rate` in nats a step, over the lags after the transient, the `half_life` that it gives where
+    it is below zero, and `decades`, the change from lag 0 to the last.
     """
-    return pd.DataFrame(_faded(history), columns=["step", "rate", "half_life", "decades"])
-
-
-def _faded(history: History) -> Iterator[tuple[int, float, float, float]]:
-    for step, look in history.lags.groupby("step"):
-        known = look.dropna(subset="log10_reach")
-        lag, reach = known["lag"].to_numpy(), known["log10_reach"].to_numpy()
-        rate = growth_rate(lag, reach) if len(known) else np.nan
-        change = -np.inf if len(reach) and np.isneginf(reach[-1]) else reach[-1] - reach[0] if len(reach) else np.nan
-        yield int(step), rate, np.log(2.0) / -rate if rate < 0 else np.nan, float(change)
+    rows = []
+    for step, look in history.lags.dropna(subset="log10_reach").groupby("step"):
+        lag, reach = look["lag"].to_numpy(), look["log10_reach"].to_numpy(float)
+        rate = growth_rate(lag, reach)
+        decades = reach[-1] - reach[0] if np.isfinite(reach[0]) else np.nan
+        rows.append((int(step), int(lag[-1]), rate, np.log(2.0) / -rate if rate < 0 else np.nan, float(decades)))
+    return pd.DataFrame(rows, columns=["step", "lags", "rate", "half_life", "decades"])
 
 
 def by_lag(history: History) -> pd.DataFrame:
     """Norms of state gradients while a network learns: measure, step, lag, `decades`, `tenth`.
 
-    `decades` is the change of the norm from the least lag that has a gradient on, -inf where it is exactly zero; `tenth`
-    the least lag from which on a tenth of it is left, missing where more is at all lags.
+    `decades` is the change of the norm since the least lag that has a gradient, -inf where it is exactly zero; `tenth`
+    the least lag from which on at most a tenth of it is left, missing where there is none.
     """
     parts = [
         _since_the_first(own, measure)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from gradscope.passes import Chains, Pass, Sliding, Span
 from gradscope.readout import Injection
@@ -48,6 +48,10 @@ class Work:
     def of(self, runs: slice) -> Work:
         """The same for some of the networks."""
         return Work(runs, self.cell, self.packed.of(runs), self.trace.of(runs), self.injection.of(runs))
+
+    def own(self, weights: Floats) -> Floats:
+        """The runs' own among weights (C, T) of all runs; or (1, T), where they are the same for all."""
+        return weights if len(weights) == 1 else weights[self.runs]
 
     @cached_property
     def smallest_factor(self) -> float:
@@ -165,12 +169,14 @@ class Block(NamedTuple):
     pieces : neighbours, the last step first.
     local : (C, b, B, L), the cell's local derivatives.
     injected : (C, b, B, S), what the losses inject; None if no row takes any of it in.
+    adjoint : (b, C, 1, B, S), room for a lone row at each step.
     delta, squares : (C, K, b, B, D) and (C, b, K, B), to be found.
     """
 
     pieces: Sequence[Piece]
     local: Floats
     injected: Scaled | None
+    adjoint: Floats
     delta: Floats
     squares: Floats
 
@@ -192,8 +198,8 @@ def _together(pieces: Iterable[Piece], longest: int) -> Iterator[list[Piece]]:
     block: list[Piece] = []
     for piece in pieces:
         if block:
-            above, span = block[-1], piece.span
-            alike = _lone(span) and _lone(above.span) and span.usage == above.span.usage
+            above = block[-1]
+            alike = _lone(piece.span) and piece.span.usage == above.span.usage
             if not alike or piece.hi != above.lo or block[0].hi - piece.lo > longest:
                 yield block
                 block = []
@@ -204,9 +210,10 @@ def _together(pieces: Iterable[Piece], longest: int) -> Iterator[list[Piece]]:
 def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]:
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
     cell, packed, trace, width = work.cell, work.packed, work.trace, plan.width
-    C, _, B = trace.extent
-    dtype, longest = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size, trace.inputs.dtype)
+    (C, _, B), dtype = trace.extent, trace.inputs.dtype
+    longest = 1 if careful else _block(B, packed.forward[0].size, dtype)
     adjoint = zeros((C, width, B, cell.state_size), dtype)
+    lone = np.empty((longest, C, 1, B, cell.state_size), dtype)
     delta = np.empty((C, width, longest, B, packed.forward.shape[2]), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
     for together in _together(_pieces(plan, longest), longest):
@@ -218,8 +225,9 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
                 _rearrange(rows, span, adjoint)
             taken = np.count_nonzero(plan.losses[lo:hi]) or any(piece.starts for piece in pieces)
             injected = work.injection.at(lo, hi) if taken else None
-            squares, onward = seen.squares[:, lo:hi, :K], dict[int, Scaled]()
-            block = Block(pieces, cell.local(trace, lo, hi), injected, delta[:, :K, : hi - lo], squares)
+            local, squares = cell.local(trace, lo, hi), seen.squares[:, lo:hi, :K]
+            block = Block(pieces, local, injected, lone[: hi - lo], delta[:, :K, : hi - lo], squares)
+            onward: dict[int, Scaled] = {}
             if plain and _lone(span):
                 _one_row(work, plan, block, rows.mantissa)
             else:
@@ -244,10 +252,10 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
     """
     cell, packed, hi = work.cell, work.packed, block.pieces[0].hi
     takes = plan.losses[block.pieces[-1].lo : hi][::-1].tolist()
-    adjoint = np.empty((len(takes), *row.shape), row.dtype)
+    # (b, C, 1, B, ·), the last step first.
     local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
-    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else adjoint  # never taken
-    arrays = [injected, adjoint, local, delta]  # (b, C, 1, B, ·), the last step first
+    injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else block.adjoint  # never taken
+    arrays = [injected, block.adjoint, local, delta]
     if single := len(row) == 1:  # as in `multiply`
         packed, row, arrays = packed.of(0), row[0, 0], [array[:, 0, 0] for array in arrays]
     steps = zip(*arrays, strict=True)
@@ -256,23 +264,22 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
         if piece.starts:
             row[...], takes[hi - piece.hi] = 0.0, True
         if span.gates:
-            weights = span.gates[0].weights
-            passing = (weights if len(weights) == 1 else weights[work.runs]).T[:, :, None, None, None]
+            passing = work.own(span.gates[0].weights).T[:, :, None, None, None]
             passing = passing[:, 0, 0] if single else passing
         last = -1 if span.stay else span.lo
         for t in range(piece.hi - 1, piece.lo - 1, -1):
-            own, seen, slopes, sent = next(steps)
+            own, here, slopes, sent = next(steps)
             if takes[hi - 1 - t]:
-                np.add(row, own, seen)
+                np.add(row, own, here)
             else:
-                seen[...] = row
-            cell.delta(slopes, seen, sent)
+                here[...] = row
+            cell.delta(slopes, here, sent)
             if t == last:
                 break
-            cell.carry(packed, slopes, sent, seen, row)
+            cell.carry(packed, slopes, sent, here, row)
             if passing is not None:
                 row *= passing[t - 1]
-    np.vecdot(adjoint, adjoint, out=block.squares.swapaxes(0, 1)[::-1])
+    np.vecdot(block.adjoint, block.adjoint, out=block.squares.swapaxes(0, 1)[::-1])
 
 
 def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, careful: bool) -> dict[int, Scaled]:
@@ -299,8 +306,7 @@ def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, car
             cell.carry(work.packed, local[:, at, None], passed, rows.mantissa[:, :stay])
         for row, weights in span.gates:
             if row < stay:
-                passing = weights if len(weights) == 1 else weights[work.runs]
-                rows.mantissa[:, row] *= passing[:, t - 1, None, None]
+                rows.mantissa[:, row] *= work.own(weights)[:, t - 1, None, None]
     return onward
 
 
@@ -319,7 +325,7 @@ def _onward(work: Work, span: Span, t: int, rows: Scaled, injected: Scaled, taki
     found = {}
     for row, weights in span.entering:
         if any(row in range(rows.mantissa.shape[1])[part] for part in taking):
-            own = (weights if len(weights) == 1 else weights[work.runs])[:, t, None, None, None]
+            own = work.own(weights)[:, t, None, None, None]
             found[row] = rows[:, [row]]  # a copy
             found[row].add(Scaled(injected.mantissa * own.astype(injected.mantissa.dtype), injected.exponent))
     return found
@@ -369,8 +375,8 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
     Row w, the w-th group's, has its place at w modulo the number of places: none has to be moved.
     """
     cell, packed, trace = work.cell, work.packed, work.trace
-    (C, _, B), S = trace.extent, cell.state_size
-    dtype, block = trace.inputs.dtype, 1 if careful else _block(B, packed.forward[0].size)
+    (C, _, B), S, dtype = trace.extent, cell.state_size, trace.inputs.dtype
+    block = 1 if careful else _block(B, packed.forward[0].size, dtype)
     places = plan.places
     adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
     delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)

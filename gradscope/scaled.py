@@ -128,7 +128,7 @@ class Scaled:
         return log10_of(*self.squares())
 
     def value(self) -> Floats:
-        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them. No copy, if nothing has an exponent."""
+        """The plain numbers (..., n): 0 or inf where the dtype cannot hold them; no copy if nothing has an exponent."""
         if not np.count_nonzero(self.exponent):
             return self.mantissa
         with np.errstate(over="ignore", under="ignore"):

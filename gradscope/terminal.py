@@ -251,6 +251,11 @@ def show_bench(found: dict[str, Any], out: Path) -> None:
         )
     if "long_over_short_step" in found:
         click.echo(f"time a step at T = 1600, times that at T = 200: {found['long_over_short_step']:.2f}")
+    if raced := found.get("training"):
+        agreeing = "" if raced["agree"] else f" (their losses differ by {raced['apart']:.2g})"
+        click.echo(f"training min-char-rnn's network: {raced['ratio']:.2f} times a plain loop's iterations{agreeing}")
+        if raced["sooner"]:
+            click.echo(f"training in batches: to the loop's loss {raced['sooner']:.0f} times sooner")
     if "sweep" in found:
         click.echo(f"the default sweep: {min(found['sweep']):.1f} to {max(found['sweep']):.1f} s")
     files = [name for name in ("bench.json", "bench.png") if (out / name).exists()]

@@ -21,7 +21,7 @@ from gradscope.clipping import touched
 from gradscope.clips import clip_of
 from gradscope.feeding import Batch, Feed
 from gradscope.forecasting import read_out
-from gradscope.gradients import by_parameter, log10_joint
+from gradscope.gradients import by_parameter, log10_norm
 from gradscope.losses import LOSSES
 from gradscope.networks import network_of
 from gradscope.optimizer import Optimizer, Slots, begin
@@ -33,7 +33,6 @@ from gradscope.scaled import Floats, Scaled
 from gradscope.schedule import Gates, Rescaling, Tossing
 from gradscope.spectral import spectral_norm, spectral_radius
 from gradscope.streams import stream
-from gradscope.threshold import squares_of
 from gradscope.truncations import truncation
 from gradscope.workspace import Workspace
 
@@ -41,6 +40,9 @@ HOPELESS = 1000.0  # times the loss at first, or 1 if that is less: a training t
 SATURATED = 0.1  # of the activation's greatest slope: a unit that has less has all but stopped to pass gradients
 _COINS = 64  # steps whose coins are thrown together
 GOING = "ok"  # the status of a run that learns, or has learnt to the end
+# What a look has by name, in the order of the tables.
+NUMBERS = ("validation_loss", "spectral_radius", "spectral_norm", "mean_slope", "saturated_share")
+LAGS = ("log10_dh", "log10_reach")
 
 
 @dataclass
@@ -195,10 +197,10 @@ class Training:
         sums = by_parameter(self.cell, found.weights, found.readout)
         factor = asked.scale / trace.extent[2]
         gradient = sums if factor == 1.0 else {name: _times(part, factor) for name, part in sums.items()}
-        log10 = log10_joint(squares_of({"recurrent": found.weights, "readout": found.readout})) + np.log10(factor)
+        log10 = log10_norm(found.weights, found.readout) + np.log10(factor)
         clipped = self.clip.clip(gradient)
         changed = touched(gradient, clipped)
-        log10_clipped = log10_joint(squares_of(clipped)) if changed.any() else log10
+        log10_clipped = log10_norm(*clipped.values()) if changed.any() else log10
         loss, beyond = found.loss * asked.scale, found.overflow > 0
         if beyond.any():  # states that have left the range of numbers have no loss, and no gradient
             loss, log10, log10_clipped = (np.where(beyond, np.nan, one) for one in (loss, log10, log10_clipped))
@@ -240,7 +242,7 @@ class Training:
             state.best[better], state.best_step[better] = state.values[better], state.number
             state.best_loss[better] = numbers["validation_loss"][better]
             self._stop_patient(state)
-        return Observation(state.number, numbers, lags)
+        return Observation(state.number, {name: numbers[name] for name in NUMBERS}, lags)
 
     def due(self, state: State) -> bool:
         """Whether runs that are going are looked at now: before the first step, every so many, and at the end."""
@@ -313,7 +315,7 @@ class Training:
         """Let those runs stand still that have diverged: their loss or gradient is no number, or the loss hopeless."""
         if state.number == 0:
             state.first = np.array(loss, np.float64)
-        fine = (loss <= HOPELESS * np.maximum(state.first, 1.0)) & (loss < np.inf) & (log10 < np.inf)
+        fine = (loss / HOPELESS <= np.maximum(state.first, 1.0)) & (loss < np.inf) & (log10 < np.inf)
         if not fine.all():
             state.status[~fine & state.going] = f"diverged at step {state.number + 1}"
 

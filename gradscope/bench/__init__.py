@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.bench import race
+from gradscope.bench.learning import race_training
 from gradscope.bench.limits import operations
 from gradscope.bench.race import OURS, Entry, contender
 from gradscope.bench.workload import WORKLOADS, Workload
@@ -54,6 +55,8 @@ QUICK = {
 }
 LONG = ("T1600", "T200")  # whose times a step are compared
 SWEEP = "sweep"  # the default sweep, as a user runs it
+TRAINING = "training"  # a character-level language model, beside a plain loop
+OTHERS = (SWEEP, TRAINING)  # what is no race of networks
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,10 @@ def bench(
         than gradscope's are not timed, and named in `wrong`.
     """
     table = QUICK if quick else FULL
-    chosen = list(workloads) or [*table, *([] if quick else [SWEEP])]
+    chosen = list(workloads) or [*table, TRAINING, *([] if quick else [SWEEP])]
     for name in chosen:
-        if name not in (*table, SWEEP):
-            raise unknown("workload", name, [*table, SWEEP], where="--workload")
+        if name not in (*table, *OTHERS):
+            raise unknown("workload", name, [*table, *OTHERS], where="--workload")
     if rounds is not None and rounds < 1:
         raise InputError(f"{rounds}", where="--rounds", allowed="a whole number >= 1")
     rounds = rounds or (3 if quick else 5)
@@ -115,7 +118,7 @@ def bench(
     timings: list[Timing] = []
     wrong: list[dict[str, Any]] = []
     for name in chosen:
-        if name == SWEEP:
+        if name in OTHERS:
             continue
         workload = WORKLOADS[name]
         if workload.dtype not in peaks:
@@ -139,6 +142,8 @@ def bench(
     if set(LONG) <= set(chosen):
         a_step = {t.workload: statistics.median(t.seconds) / WORKLOADS[t.workload].longest for t in timings}
         found["long_over_short_step"] = a_step[LONG[0]] / a_step[LONG[1]]
+    if TRAINING in chosen:
+        found["training"] = race_training(rounds, quick, tell)
     if SWEEP in chosen:
         found["sweep"] = [_sweep_seconds(tell) for _ in range(min(rounds, 3))]
     _write(out, found)

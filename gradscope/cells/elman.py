@@ -6,8 +6,9 @@ dL/dh_{t-1} = W_hh^T delta_t, dL/d[W_hh | W_xh | b_h] = sum_t delta_t [h_{t-1} |
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,8 @@ class Elman:
         inputs[..., -1] = 1.0
         inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
         steps, states, z = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1), np.empty((C, B, n), x.dtype)
-        weights, product = packed.forward, np.matmul
+        weights: Floats = packed.forward
+        product: Callable[..., Any] = np.matmul
         if C == 1:  # as in `multiply`
             steps, states, z, weights, product = steps[:, 0], states[:, 0], z[0], weights[0], np.ndarray.dot
         largest, block = 0.0, max(BLOCK, BLOCK_NUMBERS // inputs[:, 0].size)

@@ -65,10 +65,10 @@ def draw(table: pd.DataFrame) -> Figure:
             ax.plot(
                 line[across], line["median"], "x", color=colour, markersize=7, label="_lost", gid=f"diverged {value}"
             )
-        for level in own["naive"].dropna().unique():
+    for panel, (ax,) in axes.items():  # when all lines are there, which share an axis
+        for level in table.loc[table["panel"] == panel, "naive"].dropna().unique():
             courses.level(ax, level, "best naive")
-    if table[hue].nunique() > 1:
-        key(figure, axes, hue, looks)
+    key(figure, axes, hue, looks)
     return figure
 
 
@@ -87,7 +87,7 @@ def _marks(ax: Axes, table: pd.DataFrame, words: list[str], looks: dict[Any, dic
             own[across], own["median"], bars, linestyle="none", linewidth=0.8, label=word(value), **look
         )
         drawn.lines[0].set_gid(named(hue, value))
-    turned = {"rotation": 30.0, "ha": "right"} if sum(map(len, words)) > 24 else {}
+    turned: dict[str, Any] = {"rotation": 30.0, "ha": "right"} if sum(map(len, words)) > 24 else {}
     ax.set_xticks(range(len(words)), words, **turned)
     ax.set_xlim(-0.6, len(words) - 0.4)
     return placed

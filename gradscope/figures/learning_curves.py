@@ -1,10 +1,10 @@
 """Learning curves.
 
-Loss against the training step: of training, the mean since the look before; of validation, at each look. That of windows
-of a series or text is read from a state that has seen what comes before, that of training may begin with none. Lines:
-median over seeds; bands: 10 % to 90 % of the seeds. Dashed: the test loss of the best naive prediction. Crosses: where
-trainings diverged; from there on they count no more. Bars: where they stopped early; they count as they stand. Of a
-number that gets panels, three values.
+Loss against the training step: of training, the mean since the look before; of validation, at each look. What is held
+out of a series or text is read from a state that has seen what comes before; windows of training may begin with none.
+Lines: median over seeds; bands: 10 % to 90 % of the seeds. Dashed: the test loss of the best naive prediction. Crosses:
+where trainings diverged; from there on they count no more. Bars: where they stopped early; they count as they stand. Of
+a number that gets panels, three values.
 """
 
 import pandas as pd

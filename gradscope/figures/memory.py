@@ -45,7 +45,8 @@ def draw(table: pd.DataFrame) -> Figure:
     for panel, (ax,) in axes.items():
         band_lines(ax, table[table["panel"] == panel], "span", looks)
         courses.logarithmic(ax, table["median"])
-        courses.level(ax, 1.0, "chance")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for (ax,) in axes.values():  # when all lines are there, which share an axis
+        courses.level(ax, 1.0, "chance")
     key(figure, axes, hue, looks)
     return figure

@@ -5,6 +5,8 @@ the true values before it; and running freely, fed its own predictions from the 
 the truth with half its range on both sides; predictions may leave it.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,7 +37,7 @@ def draw(table: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     truth = table["truth"]
     ax.plot(table["t"], truth, color="0.75", linewidth=3.0, label="truth", gid="truth")
-    looks = ({"linestyle": "none", "marker": ".", "markersize": 3.5}, {"linestyle": "-"})
+    looks: tuple[dict[str, Any], ...] = ({"linestyle": "none", "marker": ".", "markersize": 3.5}, {"linestyle": "-"})
     for (name, label), colour, look in zip(PREDICTIONS.items(), COLOURS, looks, strict=False):
         shown = table[name].where(np.isfinite(table[name]))
         ax.plot(table["t"], shown, color=colour, label=label, gid=name, **look)

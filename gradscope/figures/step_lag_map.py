@@ -1,8 +1,8 @@
 """Where gradients vanish and explode while a network learns.
 
 Change of the norm of state gradients since the least lag that has one, against the training step and the lag; means
-over the examples of a minibatch. Left: of the last loss alone under full BPTT, how far back the network passes gradients
-on; right: of the loss that is trained on, as it is truncated, to which the losses of all steps add that reach a state.
+over the examples of a minibatch. Left: of the last loss alone under full BPTT, how far back the network passes
+gradients on; right: of the loss that is trained on, as it is truncated, to which all losses add that reach a state.
 Blue: less; red, marked +: more; the scale is linear up to one decade and logarithmic beyond; grey, marked 0: exactly
 zero. Line: the lag from which on less than a tenth is left.
 """
@@ -41,7 +41,8 @@ def draw(table: pd.DataFrame) -> Figure:
         cells = own.pivot_table(index="lag", columns="step", values="decades", dropna=False)
         image = maps.heat(ax, cells, norm)
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         left = own.drop_duplicates("step")
         halo = [withStroke(linewidth=2, foreground="white", alpha=0.7)]
         ax.plot(left["step"], left["tenth"], color="black", linewidth=0.9, path_effects=halo, gid="a tenth")

@@ -37,6 +37,8 @@ def draw(table: pd.DataFrame) -> Figure:
     """The weights above the units."""
     figure, placed = courses.draw(table, ROWS)
     for (_, measure), ax in placed.items():
+        if measure.startswith("spectral"):
+            courses.logarithmic(ax, table.loc[table["measure"] == measure, "median"])
         if measure == "spectral_radius":
             ax.axhline(1.0, color="0.7", linewidth=0.6, zorder=0)
         elif measure == "saturated_share":

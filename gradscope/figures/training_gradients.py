@@ -1,11 +1,13 @@
 """Gradients while a network learns, and where they are clipped.
 
 Norm of the loss's gradient with respect to all parameters together, against the training step, before and after it is
-clipped; below, the share of the steps since the look before that were clipped. Of a single training: median and 10 % to 90 % of
-the steps of each of at most 250 bins; ticks at the lower edge: bins in which steps were clipped. Of a sweep: medians since
-the look before, over seeds; bands: 10 % to 90 % of the seeds. Dotted: the threshold, of a clip by norm. Of a number that
-gets panels, three values.
+clipped; below, the share of the steps since the look before that were clipped. Of a single training: median and 10 %
+to 90 % of the steps of each of at most 250 bins; ticks at the lower edge: bins in which steps were clipped. Of a sweep:
+medians since the look before, over seeds; bands: 10 % to 90 % of the seeds. Dotted: the threshold, of a clip by norm.
+Of a number that gets panels, three values.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,5 +66,10 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _draw_events(ax: Axes, steps: pd.Series) -> None:
     """Ticks at the lower edge where steps were clipped."""
-    look = {"color": "black", "markersize": 4, "markeredgewidth": 0.5, "transform": ax.get_xaxis_transform()}
+    look: dict[str, Any] = {
+        "color": "black",
+        "markersize": 4,
+        "markeredgewidth": 0.5,
+        "transform": ax.get_xaxis_transform(),
+    }
     ax.plot(steps, np.full(len(steps), 0.015), "|", label="_clipped", gid="clipped", **look)

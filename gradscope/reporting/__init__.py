@@ -18,7 +18,8 @@ from gradscope.errors import InputError
 from gradscope.records import FAILED
 from gradscope.reporting import page
 from gradscope.reporting.explorer import explorer
-from gradscope.reporting.findings import TOPICS, Finding, findings
+from gradscope.reporting.finding import TOPICS, Finding
+from gradscope.reporting.findings import findings
 from gradscope.reporting.method import definitions
 from gradscope.reporting.pictures import picture
 from gradscope.reporting.references import bibtex, methods, references

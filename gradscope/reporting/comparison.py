@@ -22,7 +22,8 @@ from gradscope.accounting import geometric_mean_of
 from gradscope.analysis import Estimate
 from gradscope.errors import InputError
 from gradscope.reporting import page
-from gradscope.reporting.findings import TOPICS, Finding, findings
+from gradscope.reporting.finding import TOPICS, Finding
+from gradscope.reporting.findings import findings
 from gradscope.reporting.pictures import Picture, picture
 from gradscope.results import Results
 from gradscope.scaled import Floats

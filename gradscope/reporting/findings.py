@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,19 +10,15 @@ import pandas as pd
 from gradscope import advice, analysis
 from gradscope.accounting import FEWER, has_draws, ledger
 from gradscope.clipping import QUANTILES, WIDEST, steps_for
+from gradscope.history import History
 from gradscope.influence import CONVENTIONS, SUM, sign_threshold
+from gradscope.loading import Loaded, measure_of
 from gradscope.records import FAILED
+from gradscope.reporting.finding import Finding, about, holding, power
+from gradscope.reporting.trained import of_history
+from gradscope.reporting.trainings import of_trainings
 from gradscope.results import Results
 
-TOPICS = {  # in the order of the page
-    "caveats": "Before you read on",
-    "regimes": "Vanishing and exploding",
-    "reach": "What reaches the first step",
-    "bias": "What truncation costs",
-    "coins": "Truncations as estimators",
-    "clipping": "Clipping",
-    "balancing": "Influence balancing",
-}
 STATES = {  # of `analysis.regimes`, as columns say them
     "vanishing": "vanish in",
     "exploding": "grow in",
@@ -44,41 +38,12 @@ LISTED = 6  # truncations that a sentence names
 DECADES = "log10 of the norm"
 
 
-class Finding(NamedTuple):
-    """A sentence and what it rests on.
-
-    Attributes
-    ----------
-    text : the sentence.
-    figure : the name of the figure that shows it; "" for none.
-    topic : what it belongs to, one of `TOPICS`.
-    panel : what else is swept, in words, that it is about; "" if nothing is, or all of it.
-    detail : what tells it from others of its topic and panel; "" if there is one only.
-    rows : the numbers behind it, with their units in the columns' names; None if the sentence has them all.
-    source : what the rows are computed from.
-    """
-
-    text: str
-    figure: str = ""
-    topic: str = "caveats"
-    panel: str = ""
-    detail: str = ""
-    rows: pd.DataFrame | None = None
-    source: str = ""
-
-    @property
-    def key(self) -> str:
-        """What it is about, as an anchor; the same whatever else is found.
-
-        >>> Finding("", topic="regimes", panel="gaussian, relu").key
-        'regimes-gaussian-relu'
-        """
-        words = re.sub(r"[^a-z0-9.]+", "-", f"{self.topic}-{self.panel}-{self.detail}".lower())
-        return words.strip("-.")
-
-
-def findings(results: Results) -> list[Finding]:
-    """What the results say, caveats first; nothing that they do not support."""
+def findings(results: Loaded) -> list[Finding]:
+    """What a sweep, or a single training, says, caveats first; nothing that it does not support."""
+    if isinstance(results, History):
+        return list(of_history(results))
+    if measure_of(results) == "training":
+        return [*_caveats(results), *of_trainings(results)]
     parts = (_caveats, _regimes, _reach, _bias, _single_draws, _ledger, _clips, _descents)
     return [finding for part in parts for finding in part(results)]
 
@@ -124,7 +89,7 @@ def _regimes(results: Results) -> Iterator[Finding]:
         text = _boundary_text(own) + _half_life_text(own) + _exceptions_text(own)
         if text:
             yield Finding(
-                _about(str(panel), text.strip(), level),
+                about(str(panel), text.strip(), level),
                 "radius-lag-map",
                 "regimes",
                 str(panel),
@@ -236,14 +201,14 @@ def _reach(results: Results) -> Iterator[Finding]:
         if len(own) > 1:
             low, high = own.iloc[0], own.iloc[-1]
             text = (
-                f"the median gradient that reaches the first of {seq_len} steps goes from {_power(low['median'])} at "
-                f"spectral radius {low['spectral_radius']:g} to {_power(high['median'])} at "
+                f"the median gradient that reaches the first of {seq_len} steps goes from {power(low['median'])} at "
+                f"spectral radius {low['spectral_radius']:g} to {power(high['median'])} at "
                 f"{high['spectral_radius']:g}."
             )
             names = ["spectral radius", f"{DECADES}: median", "10 % of seeds below", "90 % of seeds below", "seeds"]
             rows = own[["spectral_radius", "median", "low", "high", "seeds"]].set_axis(names, axis=1)
             yield Finding(
-                _about(str(panel), text),
+                about(str(panel), text),
                 "gradient-vs-length",
                 "reach",
                 str(panel),
@@ -270,7 +235,7 @@ def _bias(results: Results) -> Iterator[Finding]:
             f"spectral radius: {'; '.join(parts)}{f'; {rest} more in the rows' if rest else ''}."
         )
         yield Finding(
-            _about(str(panel), text),
+            about(str(panel), text),
             "truncation-error",
             "bias",
             str(panel),
@@ -287,8 +252,8 @@ def _reach_of(truncation: str, bend: pd.DataFrame) -> dict[str, object]:
     where = f"at radius {near['spectral_radius']:g}"
     return {
         "truncation": truncation,
-        f"bias below {SMALL}": _where(radii, bend["good"].to_numpy()),
-        "median below it": _where(radii, (bend["bias"] < TOLERANCE).to_numpy()),
+        f"bias below {SMALL}": holding(radii, bend["good"].to_numpy()),
+        "median below it": holding(radii, (bend["bias"] < TOLERANCE).to_numpy()),
         f"bias {where}: median": near["bias"],
         "95 % confidence it is below": near["upper"],
         "greatest of seeds": near["highest"],
@@ -312,7 +277,7 @@ def _single_draws(results: Results) -> Iterator[Finding]:
     medians = analysis.quantiles(errors, ["panel", "truncation", "spectral_radius"], "relative_error")
     for panel, own in medians.groupby("panel", observed=True):
         parts = [
-            f"{spec} {_where(group['spectral_radius'].to_numpy(), (group['median'] < TOLERANCE).to_numpy())}"
+            f"{spec} {holding(group['spectral_radius'].to_numpy(), (group['median'] < TOLERANCE).to_numpy())}"
             for spec, group in own.groupby("truncation", sort=False)
         ]
         text = (
@@ -322,7 +287,7 @@ def _single_draws(results: Results) -> Iterator[Finding]:
         names = ["truncation", "spectral radius", "relative error: median", "10 % of seeds", "90 % of seeds", "seeds"]
         rows = own[["truncation", "spectral_radius", "median", "low", "high", "seeds"]].set_axis(names, axis=1)
         yield Finding(
-            _about(str(panel), text),
+            about(str(panel), text),
             "truncation-error",
             "bias",
             str(panel),
@@ -342,7 +307,7 @@ def _ledger(results: Results) -> Iterator[Finding]:
         found = [*_estimators(own), *_unbounded(own), *_wrong_signs(own)]
         for finding in found:
             yield finding._replace(
-                text=_about(str(panel), finding.text),
+                text=about(str(panel), finding.text),
                 topic="coins",
                 panel=str(panel),
                 source='ledger.parquet: parameter "all", longest sequences',
@@ -389,7 +354,7 @@ def _unbounded(own: pd.DataFrame) -> Iterator[Finding]:
         "error_p90": "error: 90 % quantile",
     }
     for (spec, variance), rows in unsaid.groupby(["truncation", "variance"], sort=False):
-        where = _where(radii, np.isin(radii, rows["spectral_radius"]))
+        where = holding(radii, np.isin(radii, rows["spectral_radius"]))
         yield Finding(
             f"the variance of {spec} {UNBOUNDED[variance]}, by spectral radius: {where}; no average is given.",
             "bias-variance-cost",
@@ -449,14 +414,14 @@ def _clips(results: Results) -> Iterator[Finding]:
     runs = analysis.clips(results)
     for (panel, radius), own in runs.groupby(["panel", "spectral_radius"], sort=True):
         seeds = own.drop_duplicates("seed")
-        said = ", ".join(f"{words} above {_power(norm)}" for words, norm in _norms(seeds))
+        said = ", ".join(f"{words} above {power(norm)}" for words, norm in _norms(seeds))
         how = f"norm of all parameters, loss a {own['reduction'].iloc[0]} over steps"
         of = f"medians over seeds of {own['minibatches'].max()} steps each"
         text = f"at spectral radius {radius:g} {said} ({how}, {of}){_threshold(own, seeds)}"
         if missing := seeds["nonfinite_share"].mean():
             text += f"; {missing:.0%} of the steps have no finite gradient and are counted apart"
         yield Finding(
-            _about(str(panel), f"{text}."),
+            about(str(panel), f"{text}."),
             "clip-threshold",
             "clipping",
             str(panel),
@@ -490,10 +455,10 @@ def _threshold(own: pd.DataFrame, seeds: pd.DataFrame) -> str:
         return f"; of fewer than {steps_for(0.1)} steps no threshold is recommended"
     if found[-1] - found[0] > WIDEST:
         return f"; the tail spans {found[-1] - found[0]:.1f} decades: no threshold serves all steps"
-    text = f"; clipping by norm at {_power(found[1])} clips one step in ten and keeps every direction"
+    text = f"; clipping by norm at {power(found[1])} clips one step in ten and keeps every direction"
     T = int(own["seq_len"].max())
     if own["reduction"].iloc[0] == "mean" and str(own["loss_steps"].iloc[0]) == "all":
-        text += f" (for a sum over the {T} steps, {_power(found[1] + np.log10(T))})"
+        text += f" (for a sum over the {T} steps, {power(found[1] + np.log10(T))})"
     return text
 
 
@@ -507,7 +472,7 @@ def _descents(results: Results) -> Iterator[Finding]:
             f"{'; '.join(_outcomes(last.groupby('truncation', sort=False)['nearer'].mean()))}."
         )
         yield Finding(
-            _about(str(panel), text),
+            about(str(panel), text),
             "influence-balancing",
             "balancing",
             str(panel),
@@ -562,31 +527,3 @@ def _outcomes(share: pd.Series) -> Iterator[str]:
     ):
         if len(specs):
             yield f"{words} {', '.join(specs)}"
-
-
-def _where(radii: np.ndarray, holds: np.ndarray) -> str:
-    """At which radii something holds, in words."""
-    good = radii[holds]
-    if holds.all():
-        return "at all measured"
-    if not len(good):
-        return "at none"
-    if holds[: len(good)].all():
-        return f"up to {good[-1]:g}"
-    listed = [f"{radius:g}" for radius in good]
-    return "at " + ", ".join(listed if len(listed) <= 6 else [*listed[:3], "…", *listed[-2:]])
-
-
-def _about(panel: str, text: str, level: str = "") -> str:
-    words = ", ".join(filter(None, [panel, level]))
-    text = f"{words}: {text}" if words else text
-    return text if panel else text[0].upper() + text[1:]
-
-
-def _power(log10: float) -> str:
-    if not np.isfinite(log10):
-        return "exactly 0"
-    if -3 < log10 < 4:
-        return f"{float(f'{10**log10:.2g}'):g}"
-    exponent = int(np.floor(log10))
-    return f"{10 ** (log10 - exponent):.1f}e{exponent}"

@@ -35,9 +35,10 @@ class Text:
         "seq_len": 50,
         "hidden_size": 128,
         "clip": "norm:1",
-        "learning_rate": 3e-3,
-        "loss_steps": "all",
+        "learning_rate": 5e-3,
         "steps": 3000,
+        "record_every": 150,
+        "dtype": "float32",
     }
 
     @property

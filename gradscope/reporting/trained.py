@@ -1,0 +1,163 @@
+"""Findings of a single training: what it learnt, beside naive predictions, and what its gradients did meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from gradscope import outcomes
+from gradscope.evaluation import NETWORK, PERIODS
+from gradscope.history import History
+from gradscope.reporting.finding import Finding, listed, loss_of, power
+from gradscope.runs import NOT_CLIPPED
+
+LOSSES = {"mse": "mean squared error", "cross_entropy": "cross-entropy, nats"}
+FLAT = 1e-4  # nats a step: a gradient that changes by less keeps its size
+
+
+def of_history(history: History) -> Iterator[Finding]:
+    """What a training says; first, what is wrong with it."""
+    for part in (_end, _losses, _naive, _ahead, _clipped, _faded, _weights):
+        yield from part(history)
+
+
+def _end(history: History) -> Iterator[Finding]:
+    row = history.runs.iloc[0]
+    what, _, step = history.status.partition(" at step ")
+    at = f"{what.capitalize()} at step {step} of {row['steps']:,}"
+    if what == outcomes.ENDS[0]:
+        text = f"{at}; what follows is of the best parameters before, those after {int(row['best_step']):,} steps."
+    elif what == outcomes.ENDS[1]:
+        text = f"{at}: the validation loss had not become less at {row['patience']} looks in a row."
+    else:
+        return
+    yield Finding(text, "learning-curves", detail=what)
+
+
+def _losses(history: History) -> Iterator[Finding]:
+    row = history.runs.iloc[0]
+    bits = f", {row['test_loss'] / np.log(2.0):.3g} bits a character" if row["task"] == "text" else ""
+    text = (
+        f"After {len(history.steps):,} steps the test loss is {loss_of(row['test_loss'])} "
+        f"({LOSSES[row['loss']]}{bits}), the validation loss {loss_of(row['validation_loss'])}, with the parameters "
+        f"after step {int(row['best_step']):,}, which had the least validation loss."
+    )
+    yield Finding(text, "learning-curves", "outcome", detail="losses")
+
+
+def _naive(history: History) -> Iterator[Finding]:
+    """Whether the network beats naive predictions; where it does not, that is said first."""
+    naive = history.scores[history.scores["naive"]].set_index("predictor")["loss"]
+    if naive.empty:
+        return
+    words = {name: f"{name} ({loss_of(loss)})" for name, loss in naive.items()}
+    better = [words[name] for name in naive.index if name in history.beaten_by]
+    beaten = [words[name] for name in naive.index if name not in history.beaten_by]
+    if better and beaten:
+        text = f"It does not beat {listed(better)}, only {listed(beaten)}."
+    elif better:
+        text = f"It does not beat any naive prediction: {listed(better)}."
+    else:
+        best = f"the best of them, {beaten[0]}" if len(beaten) > 1 else beaten[0]
+        text = f"It beats {'every naive prediction: ' if len(beaten) > 1 else ''}{best}."
+    yield Finding(text, "learning-curves", "outcome", detail="naive predictions")
+
+
+def _ahead(history: History) -> Iterator[Finding]:
+    """The errors of forecasts of a series that run freely."""
+    table = history.horizons
+    if table.empty:
+        return
+    last, period = int(table["horizon"].max()), float(table["period"].iloc[0])
+    waves = np.isfinite(period)
+    scale = history.manifest["units"]["scale"] * (np.sqrt(2.0) if waves else 1.0)
+    unit = "amplitude (√2 standard deviations)" if waves else "standard deviation"
+    wide = table.pivot_table(index="predictor", columns="horizon", values="rmse", sort=False, dropna=False)
+    spans = _spans(last, period)
+    errors = 100.0 / scale * wide[list(spans)].set_axis(list(spans.values()), axis=1)
+    errors[f"over all {last} steps"] = 100.0 / scale * np.sqrt((wide**2).mean(axis=1, skipna=False))
+    said = [f"{_percent(error)} {when}" for when, error in errors.loc[NETWORK].items()]
+    farthest = errors.drop(index=NETWORK).iloc[:, -2].dropna()
+    naive = f"; {farthest.idxmin()}, the best naive forecast there, {_percent(farthest.min())}" if len(farthest) else ""
+    origins = table["origins"].iloc[0]
+    yield Finding(
+        f"Running freely, its RMS error in % of the {unit} is {', '.join(said[:-1])}{naive}; {said[-1]} "
+        f"({origins} origins in the test part).",
+        "horizon-error",
+        "outcome",
+        detail="running freely",
+        rows=errors.reset_index(),
+        source=f"horizons.parquet: rmse, in % of the {unit}",
+    )
+
+
+def _spans(last: int, period: float) -> dict[int, str]:
+    """The horizons that a sentence names: one period and five, or as many as there are; else one step and all."""
+    if not np.isfinite(period) or round(period) >= last:
+        return {1: "one step ahead", last: f"{last} steps ahead"}
+    most = min(last, round(PERIODS * period))
+    return {
+        max(1, round(period)): f"one period ({period:.3g} steps) ahead",
+        most: f"{most / period:.2g} periods ahead",
+    }
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2g} %" if np.isfinite(value) else "beyond the range of numbers"
+
+
+def _clipped(history: History) -> Iterator[Finding]:
+    steps, clip = history.steps, str(history.run["clip"])
+    norms = steps.loc[np.isfinite(steps["log10_grad"]), "log10_grad"]
+    if norms.empty:
+        return
+    size = f"of the norms of the gradient the median is {power(norms.median())}, the greatest {power(norms.max())}."
+    count, share = steps["clipped"].sum(), steps["clipped"].mean()
+    text = f"Clipped ({clip}) in {count:,} of {len(steps):,} steps, {share:.2g} of them"
+    if clip == NOT_CLIPPED:
+        text = "Gradients were not clipped"
+    elif count:
+        text += f", for the last time at step {steps.loc[steps['clipped'], 'step'].max():,}"
+    yield Finding(f"{text}; {size}", "training-gradients", "training", detail="clipping")
+
+
+def _faded(history: History) -> Iterator[Finding]:
+    """How far back the last loss reaches, before training and after it."""
+    looks = outcomes.fading(history)
+    known = looks[np.isfinite(looks["rate"])]
+    if known.empty:
+        return
+    first, *last = (f"{_pace(look.rate)}, {_change(look.decades)} in all" for look in known.iloc[[0, -1]].itertuples())
+    text = f"Under full BPTT, going {known['lags'].iloc[0]} steps back from the last loss, its gradient {first}"
+    if known["step"].iloc[0] == 0 and len(known) > 1:
+        text += f", before training, and {last[0]} after {known['step'].iloc[-1]:,} steps of it"
+    names = ["step", "rate (nats a step)", "half-life (steps)", "change (decades)"]
+    rows = looks[["step", "rate", "half_life", "decades"]].set_axis(names, axis=1)
+    yield Finding(f"{text}.", "step-lag-map", "training", detail="reach", rows=rows, source="lags.parquet: log10_reach")
+
+
+def _pace(rate: float) -> str:
+    """How a gradient changes from a step to the one before."""
+    if abs(rate) < FLAT:
+        return "keeps its size"
+    return f"{'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.3g} steps"
+
+
+def _change(decades: float) -> str:
+    return f"{decades:+.2g} decades" if np.isfinite(decades) else "to exactly zero"
+
+
+def _weights(history: History) -> Iterator[Finding]:
+    looks = history.history.dropna(subset=["spectral_radius", "spectral_norm"])
+    if looks.empty:
+        return
+    first, last = looks.iloc[0], looks.iloc[-1]
+    text = (
+        f"The spectral radius of W_hh went from {first['spectral_radius']:.3g} to {last['spectral_radius']:.3g}, its "
+        f"spectral norm from {first['spectral_norm']:.3g} to {last['spectral_norm']:.3g}"
+    )
+    if np.isfinite([first["saturated_share"], last["saturated_share"]]).all():
+        text += f"; the share of saturated units from {first['saturated_share']:.0%} to {last['saturated_share']:.0%}"
+    yield Finding(f"{text}.", "trained-weights", "training", detail="weights")

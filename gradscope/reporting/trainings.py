@@ -1,0 +1,179 @@
+"""Findings of a sweep of trainings: what is remembered, which setting learns best, and beside naive predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradscope import analysis, outcomes
+from gradscope.reporting.finding import Finding, about, holding, listed, loss_of
+from gradscope.results import Results
+from gradscope.runs import NOT_CLIPPED
+from gradscope.scaled import Floats
+
+SOLVED, AT_CHANCE = 0.1, 0.9  # of chance: below, a memory task is solved; above, nothing is remembered
+NAMED = 6  # truncations or clips that a sentence names
+QUANTILES = {"low": "10 % of seeds below", "high": "90 % of seeds below", "seeds": "seeds"}
+
+
+def of_trainings(results: Results) -> Iterator[Finding]:
+    """What a sweep of trainings says; first, which of them diverged."""
+    runs = trained(results)
+    yield from _diverged(runs, outcomes.swept(results))
+    yield from _remembered(results)
+    yield from _best(runs, outcomes.swept(results))
+    yield from _beside_naive(runs)
+    yield from _clips(runs)
+    yield from _radii(runs)
+
+
+def trained(results: Results) -> pd.DataFrame:
+    """The runs that were trained, what is swept as numbers or texts, with whether they are `lost`: diverged."""
+    runs = outcomes.laid_out(results.viewed(), None, outcomes.swept(results))
+    texts = [name for name in runs if isinstance(runs[name].dtype, pd.CategoricalDtype)]
+    lost = runs["status"].str.startswith(outcomes.ENDS[0])
+    return runs.astype(dict.fromkeys(texts, str)).assign(lost=lost)
+
+
+def _diverged(runs: pd.DataFrame, swept: list[str]) -> Iterator[Finding]:
+    if not runs["lost"].any():
+        return
+    rows = None
+    if swept:
+        counts = runs.groupby(swept, dropna=False)["lost"].agg(["sum", "size"]).reset_index()
+        rows = counts[counts["sum"] > 0].rename(columns={"sum": "diverged", "size": "of trainings"})
+    text = (
+        f"{runs['lost'].sum():,} of {len(runs):,} trainings diverged; their losses are of the best parameters before."
+    )
+    source = "runs.parquet: status"
+    yield Finding(text, "learning-curves", detail="diverged", rows=rows, source=source)
+
+
+def _remembered(results: Results) -> Iterator[Finding]:
+    """How far back a memory task is solved, by truncation or what else is swept."""
+    runs = outcomes.memories(results).dropna(subset="ratio")
+    if runs.empty:
+        return
+    hue = outcomes.hue_of(results, runs["across"].unique()) or "truncation"
+    runs[hue] = runs[hue].astype(str)
+    for (task, panel), own in runs.groupby(["task", "panel"], observed=True):
+        rows = analysis.quantiles(own, [hue, "span"], "ratio")
+        lines = {
+            who: (line["span"].to_numpy(), line["median"].to_numpy()) for who, line in rows.groupby(hue, sort=False)
+        }
+        names = {"span": "how far back (steps)", "median": "test loss / chance: median"} | QUANTILES
+        yield Finding(
+            about(panel if panel != task else "", _memory_words(str(task), lines, int(rows["seeds"].max()))),
+            "memory",
+            "memory",
+            panel,
+            "" if panel.startswith(task) else str(task),
+            rows.rename(columns=names),
+            "runs.parquet: test_loss / naive_loss",
+        )
+
+
+def _memory_words(task: str, lines: dict[str, tuple[Any, Floats]], seeds: int) -> str:
+    spans = np.unique(np.concatenate([at for at, _ in lines.values()]))
+    over = f"{spans[0]} steps" if len(spans) == 1 else f"{spans[0]} to {spans[-1]} steps"
+    median = f", median over {seeds} seeds" if seeds > 1 else ""
+    named = dict(list(lines.items())[:NAMED])
+    solved = "; ".join(f"{who} {holding(at, ratio < SOLVED)}" for who, (at, ratio) in named.items())
+    stuck = [
+        f"{who} at {', '.join(map(str, at[ratio > AT_CHANCE]))}"
+        for who, (at, ratio) in named.items()
+        if (ratio > AT_CHANCE).any()
+    ]
+    return (
+        f"remembering over {over} ({task}) is solved, with a test loss below {SOLVED:.0%} of chance{median}: {solved}. "
+        f"At chance, above {AT_CHANCE:.0%} of it: {'; '.join(stuck) or 'none'}."
+    )
+
+
+def _best(runs: pd.DataFrame, swept: list[str]) -> Iterator[Finding]:
+    """Which setting has the least test loss, of each task whose losses can be compared."""
+    runs = runs[~runs["task"].isin(outcomes.MEMORY)].dropna(subset="test_loss")
+    for task, own in runs.groupby("task"):
+        by = [name for name in swept if name != "task" and own[name].notna().all() and len(own[name].unique()) > 1]
+        if not by:
+            continue
+        table = analysis.quantiles(own, by, "test_loss")
+        table["diverged"] = own.groupby(by)["lost"].sum().to_numpy()
+        table = table.sort_values("median", kind="stable", ignore_index=True)
+        yield Finding(
+            _best_words(str(task), table, by),
+            "final-loss",
+            "outcome",
+            detail=f"best {task}",
+            rows=table.rename(columns={"median": "test loss: median"} | QUANTILES),
+            source="runs.parquet: test_loss",
+        )
+
+
+def _best_words(task: str, table: pd.DataFrame, by: list[str]) -> str:
+    seeds = int(table["seeds"].max())
+    median = f" (median over {seeds} seeds)" if seeds > 1 else ""
+    best, worst = (
+        f"{loss_of(row['median'])}{{}}, with {_setting(row, by)}" for _, row in table.iloc[[0, -1]].iterrows()
+    )
+    text = f"{task}: the least test loss is {best.format(median)}; the greatest {worst.format('')}."
+    if "truncation" in by and len(by) > 1:
+        each = table.drop_duplicates("truncation").head(NAMED)
+        losses = zip(each["truncation"], each["median"], strict=True)
+        text += f" Each truncation at its best: {', '.join(f'{spec} {loss_of(loss)}' for spec, loss in losses)}."
+    return text
+
+
+def _setting(row: pd.Series, by: Sequence[str]) -> str:
+    """The values of a row's parameters, in words."""
+    values = {name: row[name] if isinstance(row[name], str) else f"{row[name]:g}" for name in by}
+    return listed([f"{name} {value}" for name, value in values.items()])
+
+
+def _beside_naive(runs: pd.DataFrame) -> Iterator[Finding]:
+    """How many trainings beat the best naive prediction, of each task."""
+    for task, own in runs.dropna(subset="naive_loss").groupby("task"):
+        beat, what = int((own["test_loss"] < own["naive_loss"]).sum()), "the best naive prediction"
+        if task in outcomes.MEMORY:
+            what = "chance"
+        count = {0: "none", len(own): "all"}.get(beat, f"{beat:,}")
+        text = (
+            f"{task}: {count} of {len(own):,} trainings beat {what} (test loss {loss_of(own['naive_loss'].median())})."
+        )
+        yield Finding(text, "final-loss", "outcome", detail=f"naive {task}")
+
+
+def _clips(runs: pd.DataFrame) -> Iterator[Finding]:
+    """What share of the steps each clip changes, and how many trainings diverged under it."""
+    if set(runs["clip"]) == {NOT_CLIPPED}:
+        return
+    each = runs.groupby("clip", sort=False)
+    table = each["clip_share"].agg(["median", "min", "max"]).join(each["lost"].agg(["sum", "size"])).reset_index()
+    table.columns = ["clip", "share of steps clipped: median", "least", "greatest", "diverged", "trainings"]
+    parts = [
+        f"{spec} {'none' if spec == NOT_CLIPPED else f'{median:.2g} ({least:.2g} to {greatest:.2g})'}, and {lost} of "
+        f"{count} trainings diverged"
+        for spec, median, least, greatest, lost, count in table.head(NAMED).itertuples(index=False)
+    ]
+    text = f"Share of the steps that are clipped, median and range over trainings: {'; '.join(parts)}."
+    yield Finding(text, "training-gradients", "clipping", rows=table, source="runs.parquet: clip_share, status")
+
+
+def _radii(runs: pd.DataFrame) -> Iterator[Finding]:
+    """The spectral radius of W_hh after training, by what it was before."""
+    runs = runs[~runs["lost"]].dropna(subset="trained_radius")
+    if runs.empty:
+        return
+    table = runs.groupby("spectral_radius")["trained_radius"].agg(["median", "min", "max", "size"]).reset_index()
+    table.columns = ["before", "after: median", "least", "greatest", "trainings"]
+    shown = table.iloc[sorted({0, len(table) // 2, len(table) - 1})]
+    said = [
+        f"from {before:g} to {after:.3g}" for before, after in zip(shown["before"], shown["after: median"], strict=True)
+    ]
+    text = f"The spectral radius of W_hh went {listed(said)} (medians over the trainings that did not diverge)."
+    yield Finding(
+        text, "trained-weights", "training", detail="weights", rows=table, source="runs.parquet: trained_radius"
+    )

@@ -107,6 +107,17 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
+def percent(value: float) -> str:
+    """A number that is in per cent already, in two or three digits.
+
+    >>> percent(3.14159), percent(121.2), percent(np.nan)
+    ('3.1 %', '121 %', 'beyond the range of numbers')
+    """
+    if not np.isfinite(value):
+        return "beyond the range of numbers"
+    return f"{value:.3g} %" if value >= 100 else f"{value:.2g} %"
+
+
 def loss_of(value: float) -> str:
     """A loss in three digits, or that it is none.
 

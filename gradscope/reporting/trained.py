@@ -10,7 +10,7 @@ import pandas as pd
 from gradscope import outcomes
 from gradscope.evaluation import NETWORK, PERIODS
 from gradscope.history import History
-from gradscope.reporting.finding import Finding, listed, loss_of, power
+from gradscope.reporting.finding import Finding, listed, loss_of, percent, power
 from gradscope.runs import NOT_CLIPPED
 
 LOSSES = {"mse": "mean squared error", "cross_entropy": "cross-entropy, nats"}
@@ -70,42 +70,29 @@ def _ahead(history: History) -> Iterator[Finding]:
     table = history.horizons
     if table.empty:
         return
-    last, period = int(table["horizon"].max()), float(table["period"].iloc[0])
-    waves = np.isfinite(period)
-    scale = history.manifest["units"]["scale"] * (np.sqrt(2.0) if waves else 1.0)
-    unit = "amplitude (√2 standard deviations)" if waves else "standard deviation"
-    wide = table.pivot_table(index="predictor", columns="horizon", values="rmse", sort=False, dropna=False)
-    spans = _spans(last, period)
-    errors = 100.0 / scale * wide[list(spans)].set_axis(list(spans.values()), axis=1)
-    errors[f"over all {last} steps"] = 100.0 / scale * np.sqrt((wide**2).mean(axis=1, skipna=False))
-    said = [f"{_percent(error)} {when}" for when, error in errors.loc[NETWORK].items()]
-    farthest = errors.drop(index=NETWORK).iloc[:, -2].dropna()
-    naive = f"; {farthest.idxmin()}, the best naive forecast there, {_percent(farthest.min())}" if len(farthest) else ""
-    origins = table["origins"].iloc[0]
-    yield Finding(
-        f"Running freely, its RMS error in % of the {unit} is {', '.join(said[:-1])}{naive}; {said[-1]} "
-        f"({origins} origins in the test part).",
-        "horizon-error",
-        "outcome",
-        detail="running freely",
-        rows=errors.reset_index(),
-        source=f"horizons.parquet: rmse, in % of the {unit}",
-    )
+    last, period, origins = int(table["horizon"].max()), float(table["period"].iloc[0]), table["origins"].iloc[0]
+    unit, scale = "standard deviation", history.manifest["units"]["scale"]
+    if np.isfinite(period):
+        unit, scale = "amplitude, √2 standard deviations", np.sqrt(2.0) * scale
+    wide = 100.0 / scale * table.pivot_table("rmse", "predictor", "horizon", sort=False, dropna=False)
+    errors = wide[list(spans := _spans(last, period))].set_axis(list(spans.values()), axis=1)
+    errors[f"over all {last} steps"] = np.sqrt((wide**2).mean(axis=1, skipna=False))
+    said = listed([f"{percent(error)} {when}" for when, error in errors.loc[NETWORK].items()])
+    text = f"Running freely, its RMS error is {said} (in % of the {unit}; {origins} origins in the test part)."
+    naive = errors.drop(index=NETWORK).iloc[:, -1].dropna()
+    if len(naive):
+        text += f" The best naive forecast {naive.name}, {naive.idxmin()}, has {percent(naive.min())}."
+    source = f"horizons.parquet: rmse, in % of the {unit}"
+    yield Finding(text, "horizon-error", "outcome", "", "running freely", errors.reset_index(), source)
 
 
 def _spans(last: int, period: float) -> dict[int, str]:
     """The horizons that a sentence names: one period and five, or as many as there are; else one step and all."""
-    if not np.isfinite(period) or round(period) >= last:
+    if not (np.isfinite(period) and 1 <= round(period) < last):
         return {1: "one step ahead", last: f"{last} steps ahead"}
     most = min(last, round(PERIODS * period))
-    return {
-        max(1, round(period)): f"one period ({period:.3g} steps) ahead",
-        most: f"{most / period:.2g} periods ahead",
-    }
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2g} %" if np.isfinite(value) else "beyond the range of numbers"
+    count = "five" if most == round(PERIODS * period) else f"{most / period:.2g}"
+    return {round(period): f"one period ({period:.3g} steps) ahead", most: f"{count} periods ahead"}
 
 
 def _clipped(history: History) -> Iterator[Finding]:
@@ -113,12 +100,11 @@ def _clipped(history: History) -> Iterator[Finding]:
     norms = steps.loc[np.isfinite(steps["log10_grad"]), "log10_grad"]
     if norms.empty:
         return
-    size = f"of the norms of the gradient the median is {power(norms.median())}, the greatest {power(norms.max())}."
-    count, share = steps["clipped"].sum(), steps["clipped"].mean()
-    text = f"Clipped ({clip}) in {count:,} of {len(steps):,} steps, {share:.2g} of them"
-    if clip == NOT_CLIPPED:
-        text = "Gradients were not clipped"
-    elif count:
+    size = f"the median norm of the gradient is {power(norms.median())}, the greatest {power(norms.max())}."
+    text, count = "Gradients were not clipped", int(steps["clipped"].sum())
+    if clip != NOT_CLIPPED:
+        text = f"Clipped ({clip}) in {count:,} of {len(steps):,} steps, {percent(100.0 * count / len(steps))}"
+    if count:
         text += f", for the last time at step {steps.loc[steps['clipped'], 'step'].max():,}"
     yield Finding(f"{text}; {size}", "training-gradients", "training", detail="clipping")
 
@@ -129,10 +115,11 @@ def _faded(history: History) -> Iterator[Finding]:
     known = looks[np.isfinite(looks["rate"])]
     if known.empty:
         return
-    first, *last = (f"{_pace(look.rate)}, {_change(look.decades)} in all" for look in known.iloc[[0, -1]].itertuples())
-    text = f"Under full BPTT, going {known['lags'].iloc[0]} steps back from the last loss, its gradient {first}"
-    if known["step"].iloc[0] == 0 and len(known) > 1:
-        text += f", before training, and {last[0]} after {known['step'].iloc[-1]:,} steps of it"
+    first, last = known.iloc[0], known.iloc[-1]
+    before, after = (f"{_pace(look['rate'])} back ({_change(look)})" for look in (first, last))
+    text = f"The gradient of the last loss, under full BPTT, {before}"
+    if first["step"] == 0 and len(known) > 1:
+        text += f" before training; after {int(last['step']):,} steps of it, it {after}"
     names = ["step", "rate (nats a step)", "half-life (steps)", "change (decades)"]
     rows = looks[["step", "rate", "half_life", "decades"]].set_axis(names, axis=1)
     yield Finding(f"{text}.", "step-lag-map", "training", detail="reach", rows=rows, source="lags.parquet: log10_reach")
@@ -145,8 +132,10 @@ def _pace(rate: float) -> str:
     return f"{'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.3g} steps"
 
 
-def _change(decades: float) -> str:
-    return f"{decades:+.2g} decades" if np.isfinite(decades) else "to exactly zero"
+def _change(look: pd.Series) -> str:
+    """How much is left at the last lag, in words."""
+    change = f"{look['decades']:+.2g} decades" if np.isfinite(look["decades"]) else "to exactly zero"
+    return f"{change} over {int(look['lags'])} steps"
 
 
 def _weights(history: History) -> Iterator[Finding]:
@@ -159,5 +148,6 @@ def _weights(history: History) -> Iterator[Finding]:
         f"spectral norm from {first['spectral_norm']:.3g} to {last['spectral_norm']:.3g}"
     )
     if np.isfinite([first["saturated_share"], last["saturated_share"]]).all():
-        text += f"; the share of saturated units from {first['saturated_share']:.0%} to {last['saturated_share']:.0%}"
+        before, after = (percent(100.0 * look["saturated_share"]) for look in (first, last))
+        text += f"; the share of saturated units from {before} to {after}"
     yield Finding(f"{text}.", "trained-weights", "training", detail="weights")

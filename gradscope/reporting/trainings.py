@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gradscope import analysis, outcomes
-from gradscope.reporting.finding import Finding, about, holding, listed, loss_of
+from gradscope.reporting.finding import Finding, about, holding, listed, loss_of, percent
 from gradscope.results import Results
 from gradscope.runs import NOT_CLIPPED
-from gradscope.scaled import Floats
 
 SOLVED, AT_CHANCE = 0.1, 0.9  # of chance: below, a memory task is solved; above, nothing is remembered
 NAMED = 6  # truncations or clips that a sentence names
-QUANTILES = {"low": "10 % of seeds below", "high": "90 % of seeds below", "seeds": "seeds"}
 
 
 def of_trainings(results: Results) -> Iterator[Finding]:
@@ -60,37 +57,42 @@ def _remembered(results: Results) -> Iterator[Finding]:
     hue = outcomes.hue_of(results, runs["across"].unique()) or "truncation"
     runs[hue] = runs[hue].astype(str)
     for (task, panel), own in runs.groupby(["task", "panel"], observed=True):
-        rows = analysis.quantiles(own, [hue, "span"], "ratio")
-        lines = {
-            who: (line["span"].to_numpy(), line["median"].to_numpy()) for who, line in rows.groupby(hue, sort=False)
-        }
-        names = {"span": "how far back (steps)", "median": "test loss / chance: median"} | QUANTILES
+        table = analysis.quantiles(own, [hue, "span"], "ratio")
+        rows = _rows(table, [hue, "span"], "test loss / chance").rename(columns={"span": "how far back (steps)"})
         yield Finding(
-            about(panel if panel != task else "", _memory_words(str(task), lines, int(rows["seeds"].max()))),
+            about(panel if panel != task else "", _memory_words(str(task), hue, table)),
             "memory",
             "memory",
             panel,
             "" if panel.startswith(task) else str(task),
-            rows.rename(columns=names),
+            rows,
             "runs.parquet: test_loss / naive_loss",
         )
 
 
-def _memory_words(task: str, lines: dict[str, tuple[Any, Floats]], seeds: int) -> str:
-    spans = np.unique(np.concatenate([at for at, _ in lines.values()]))
-    over = f"{spans[0]} steps" if len(spans) == 1 else f"{spans[0]} to {spans[-1]} steps"
-    median = f", median over {seeds} seeds" if seeds > 1 else ""
-    named = dict(list(lines.items())[:NAMED])
-    solved = "; ".join(f"{who} {holding(at, ratio < SOLVED)}" for who, (at, ratio) in named.items())
-    stuck = [
-        f"{who} at {', '.join(map(str, at[ratio > AT_CHANCE]))}"
-        for who, (at, ratio) in named.items()
-        if (ratio > AT_CHANCE).any()
+def _memory_words(task: str, hue: str, table: pd.DataFrame) -> str:
+    """Up to where each line is solved, and where it is at chance; the lines of the least losses first."""
+    least = table.assign(log=np.log(table["median"])).groupby(hue)["log"].mean().sort_values()
+    lines = {name: table[table[hue] == name] for name in least.index[:NAMED]}
+    spans, seeds = table["span"], int(table["seeds"].max())
+    over = f"{spans.min()} steps" if spans.min() == spans.max() else f"{spans.min()} to {spans.max()} steps"
+    solved = [
+        f"{name} {holding(own['span'].to_numpy(), (own['median'] < SOLVED).to_numpy())}" for name, own in lines.items()
     ]
+    lost = {name: own.loc[own["median"] > AT_CHANCE, "span"].astype(str) for name, own in lines.items()}
+    stuck = [f"{name} at {', '.join(at)}" for name, at in lost.items() if len(at)]
+    median = f", median over {seeds} seeds" if seeds > 1 else ""
     return (
-        f"remembering over {over} ({task}) is solved, with a test loss below {SOLVED:.0%} of chance{median}: {solved}. "
-        f"At chance, above {AT_CHANCE:.0%} of it: {'; '.join(stuck) or 'none'}."
+        f"{task} over {over}: solved (test loss below {percent(100 * SOLVED)} of chance{median}), by {hue}: "
+        f"{'; '.join(solved)}. At chance (above {percent(100 * AT_CHANCE)} of it): {'; '.join(stuck) or 'none'}."
     )
+
+
+def _rows(table: pd.DataFrame, by: Sequence[str], what: str) -> pd.DataFrame:
+    """A table of quantiles over seeds, as a page has it; other columns last."""
+    names = {"median": f"{what}: median", "low": "10 % of seeds below", "high": "90 % of seeds below", "seeds": "seeds"}
+    others = [name for name in table if name not in (*by, *names)]
+    return table[[*by, *names, *others]].rename(columns=names)
 
 
 def _best(runs: pd.DataFrame, swept: list[str]) -> Iterator[Finding]:
@@ -108,7 +110,7 @@ def _best(runs: pd.DataFrame, swept: list[str]) -> Iterator[Finding]:
             "final-loss",
             "outcome",
             detail=f"best {task}",
-            rows=table.rename(columns={"median": "test loss: median"} | QUANTILES),
+            rows=_rows(table, by, "test loss"),
             source="runs.parquet: test_loss",
         )
 
@@ -139,10 +141,11 @@ def _beside_naive(runs: pd.DataFrame) -> Iterator[Finding]:
         beat, what = int((own["test_loss"] < own["naive_loss"]).sum()), "the best naive prediction"
         if task in outcomes.MEMORY:
             what = "chance"
-        count = {0: "none", len(own): "all"}.get(beat, f"{beat:,}")
-        text = (
-            f"{task}: {count} of {len(own):,} trainings beat {what} (test loss {loss_of(own['naive_loss'].median())})."
+        some = f"{beat:,} of {len(own):,} trainings beat"
+        said = {0: f"none of {len(own):,} trainings beats", len(own): f"all {len(own):,} trainings beat"}.get(
+            beat, some
         )
+        text = f"{task}: {said} {what} (test loss {loss_of(own['naive_loss'].median())})."
         yield Finding(text, "final-loss", "outcome", detail=f"naive {task}")
 
 
@@ -154,12 +157,16 @@ def _clips(runs: pd.DataFrame) -> Iterator[Finding]:
     table = each["clip_share"].agg(["median", "min", "max"]).join(each["lost"].agg(["sum", "size"])).reset_index()
     table.columns = ["clip", "share of steps clipped: median", "least", "greatest", "diverged", "trainings"]
     parts = [
-        f"{spec} {'none' if spec == NOT_CLIPPED else f'{median:.2g} ({least:.2g} to {greatest:.2g})'}, and {lost} of "
-        f"{count} trainings diverged"
+        f"{spec} {_shares(median, least, greatest)}, {lost} of {count} trainings diverged"
         for spec, median, least, greatest, lost, count in table.head(NAMED).itertuples(index=False)
     ]
-    text = f"Share of the steps that are clipped, median and range over trainings: {'; '.join(parts)}."
+    text = f"Steps that are clipped, median and range over trainings: {'; '.join(parts)}."
     yield Finding(text, "training-gradients", "clipping", rows=table, source="runs.parquet: clip_share, status")
+
+
+def _shares(median: float, least: float, greatest: float) -> str:
+    among = f" ({percent(100 * least)} to {percent(100 * greatest)})" if least != greatest else ""
+    return percent(100 * median) + among
 
 
 def _radii(runs: pd.DataFrame) -> Iterator[Finding]:

@@ -22,7 +22,18 @@ from gradscope.runs import NUMERICS_VERSION
 from gradscope.store import MANIFEST
 from gradscope.training import Training
 
-SINE = {"hidden_size": 5, "seq_len": 7, "batch_size": 3, "steps": 20, "record_every": 6, "clip": "norm:0.5"}
+SINE = {  # whatever the tasks' own recipes
+    "hidden_size": 5,
+    "seq_len": 7,
+    "batch_size": 3,
+    "steps": 20,
+    "record_every": 6,
+    "clip": "norm:0.5",
+    "batching": "random",
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "dtype": "float64",
+}
 KINDS = {  # each remembers something else from step to step
     "adam": {"task": "sine", "optimizer": "adam", "learning_rate": 0.01},
     "carried": {"task": "series", "batching": "sequential", "optimizer": "momentum", "learning_rate": 0.05},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gradscope.integrity import verify
     from gradscope.learning import train
     from gradscope.loading import load
+    from gradscope.padding import arrange
     from gradscope.reporting import report
     from gradscope.reporting.comparison import compare
     from gradscope.results import Results
@@ -40,6 +41,7 @@ _HOMES = {
     "InputError": "errors",
     "Results": "results",
     "advise": "advice",
+    "arrange": "padding",
     "backprop": "gradients",
     "cell": "cells",
     "clip": "clipping",
@@ -65,6 +67,7 @@ __all__ = [
     "InputError",
     "Results",
     "advise",
+    "arrange",
     "backprop",
     "cell",
     "clip",

@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame, rows: Rows) -> tuple[Figure, Placed]:
             looks = looks_for(hue, own[hue] if alone else shown[hue])
             marker = "o" if own["step"].nunique() < FEW else None
             band_lines(ax, own, "step", {value: {**look, "marker": marker} for value, look in looks.items()})
-            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
             ax.set_xlim(-MARGIN * last, (1 + MARGIN) * last)
             placed |= {(panel, measure): ax for measure in measures}
     return figure, placed

@@ -26,6 +26,7 @@ from gradscope.venues import Venue, venue
 
 LABELLED = 7  # lines at most that are labelled at their ends; more have a colour bar, where their hue is a number
 MOST_LINES = 14  # that can be told apart in one panel
+NEARLY = 0.8  # of a panel's width: from there on a line ends at its right edge, or nearly
 NARROW = 6.0  # inches: a page on which two panels go side by side, not three
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 COLOURS = tuple(sns.color_palette("colorblind")[i] for i in (0, 3, 2, 1, 4, 5, 9, 7))  # those that show on white
@@ -246,7 +247,16 @@ def label_ends(ax: Axes, header: str = "") -> None:
     text: dict[str, Any] = {"fontsize": small(), "va": "center", "xycoords": "axes fraction", "annotation_clip": False}
     for i, place in zip(order, places, strict=True):
         colour = legible(lines[i].get_color())
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1, "relpos": (0, 0.5)}
+        dash = "-" if ends[i, 0] > NEARLY else ":"  # what crosses the panel is not to be taken for a line
+        leader = {
+            "arrowstyle": "-",
+            "linestyle": dash,
+            "color": colour,
+            "linewidth": 0.5,
+            "shrinkA": 0,
+            "shrinkB": 1,
+            "relpos": (0, 0.5),
+        }
         end = (max(ends[i, 0], 0.0), np.clip(ends[i, 1], 0.0, 1.0))
         ax.annotate(str(lines[i].get_label()), end, (1.05, place), color=colour, arrowprops=leader, **text)
     if header:

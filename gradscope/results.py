@@ -178,7 +178,7 @@ def load(folder: str | Path) -> Results:
 
     Raises
     ------
-    InputError : no sweep there, or none of its runs is finished.
+    InputError : no sweep there, or none of its runs is finished; a single training.
 
     Examples
     --------
@@ -186,6 +186,8 @@ def load(folder: str | Path) -> Results:
     """
     store = Store(Path(folder))
     table = store.runs()
+    if (kind := store.manifest().get("kind")) is not None:
+        raise InputError(f"holds a {kind}, not a sweep", where=str(folder))
     curves = [name for name in table.column_names if name.startswith(HISTORY)]
     runs = table.drop_columns(curves).to_pandas()
     if runs.empty:

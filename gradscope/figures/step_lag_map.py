@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame) -> Figure:
         image = maps.heat(ax, cells, norm)
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         left = own.drop_duplicates("step")
         halo = [withStroke(linewidth=2, foreground="white", alpha=0.7)]
         ax.plot(left["step"], left["tenth"], color="black", linewidth=0.9, path_effects=halo, gid="a tenth")

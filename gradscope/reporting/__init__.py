@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +13,50 @@ from gradscope import figures
 from gradscope.accounting import excerpt
 from gradscope.accounting import write as write_ledger
 from gradscope.errors import InputError
+from gradscope.history import History
+from gradscope.loading import Loaded, measure_of
 from gradscope.records import FAILED
 from gradscope.reporting import page
 from gradscope.reporting.explorer import explorer
-from gradscope.reporting.finding import TOPICS, Finding
+from gradscope.reporting.finding import TOPICS, anchored, by_topic
 from gradscope.reporting.findings import findings
 from gradscope.reporting.method import definitions
+from gradscope.reporting.origin import fixed, provenance, varied
 from gradscope.reporting.pictures import picture
 from gradscope.reporting.references import bibtex, methods, references
 from gradscope.reporting.tables import text
+from gradscope.reporting.training import report_training
 from gradscope.results import Results
-from gradscope.values import in_words
-
-MOST_FINDINGS = 6  # of a topic that stand unfolded
 
 
-def report(results: Results, formats: Sequence[str] = figures.FORMATS, *, alone: bool = False) -> Path:
+def report(results: Loaded, formats: Sequence[str] = figures.FORMATS, *, alone: bool = False) -> Path:
     """Write `figures/` and `report.html` into the results' folder, and return the report's path.
 
     Parameters
     ----------
-    results : from `gs.sweep` or `gs.load`; the whole of them, since the report stands for its folder.
+    results : from `gs.sweep`, `gs.train` or `gs.load`; the whole of them, since the report stands for its folder.
     formats : of the figures: "png", "svg", "pdf"; the report itself needs the first two.
     alone : the page is to be kept without its folder: it links to no file beside it.
 
     Raises
     ------
-    InputError : a selection; an unknown format.
+    InputError : a selection; a training that is in no folder; an unknown format.
 
     Examples
     --------
     `gs.report(gs.load("reports/spectral-radius"))`
     """
+    if isinstance(results, History):
+        return report_training(results, formats, alone=alone)
     if not results.whole:
         raise InputError("a report is of all results in a folder, not of a selection", where="report")
-    priced = write_ledger(results)
+    trains = measure_of(results) == "training"
+    priced = None if trains else write_ledger(results)
     drawn = figures.write(results, results.folder / "figures", tuple(dict.fromkeys([*formats, "png", "svg"])))
     pictures = [picture(figure, beside=None if alone else "figures") for figure in drawn if figure.files]
     manifest, found = results.manifest, anchored(findings(results))
     cited = references(manifest["grid"], [one.name for one in pictures])
-    exploring = explorer(results)
+    exploring = None if trains else explorer(results)
     return page.write(
         "report.html.j2",
         results.folder / "report.html",
@@ -64,10 +66,9 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS, *, alone:
         seeds=results.runs["seed"].nunique(),
         alone=alone,
         varied=varied(manifest["grid"]),
-        fixed=_fixed(manifest),
+        fixed=fixed(manifest),
         headings=TOPICS,
         topics=by_topic(found),
-        most=MOST_FINDINGS,
         behind=[(key, finding) for key, finding in found.items() if finding.rows is not None],
         pictures=pictures,
         drawn={one.name: one.title for one in pictures},
@@ -77,51 +78,14 @@ def report(results: Results, formats: Sequence[str] = figures.FORMATS, *, alone:
         status=_status(results),
         failed=_failed(results),
         again=_again(manifest["command"]),
+        trains=trains,
         networks=set(manifest["grid"]["task"]) != {"influence-balancing"},
         methods=methods(manifest["grid"]),
         definitions=definitions(manifest["grid"]),
-        provenance=_provenance(manifest),
+        provenance=provenance(manifest),
         references=cited,
         bibtex=bibtex(cited),
     )
-
-
-def anchored(found: Iterable[Finding]) -> dict[str, Finding]:
-    """Anchor -> finding: its key, and where two have the same, what they are about tells them apart."""
-    anchors: dict[str, Finding] = {}
-    for finding in found:
-        about = f"{finding.topic}\n{finding.panel}\n{finding.detail}".encode()
-        key = finding.key if finding.key not in anchors else f"{finding.key}-{hashlib.sha256(about).hexdigest()[:6]}"
-        anchors[key] = finding
-    return anchors
-
-
-def by_topic(found: dict[str, Finding]) -> dict[str, list[tuple[str, Finding]]]:
-    """Topic -> its findings with their anchors, in the order of the page."""
-    topics = {topic: [(key, one) for key, one in found.items() if one.topic == topic] for topic in TOPICS}
-    return {topic: own for topic, own in topics.items() if own}
-
-
-def varied(grid: dict[str, list[Any]]) -> list[tuple[str, str]]:
-    """The parameters of a grid that have several values, in words.
-
-    >>> varied({"seq_len": [50, 100], "cell": ["elman"]})
-    [('seq_len', '50, 100')]
-    """
-    return [(key, in_words(values)) for key, values in grid.items() if len(values) > 1]
-
-
-def _fixed(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """What all runs have in common, and the data that they were run on, in words."""
-    common = [
-        (key, in_words(values)) for key, values in manifest["grid"].items() if len(values) == 1 and values != [None]
-    ]
-    data = [
-        (f"{task}: {key}", json.dumps(value, ensure_ascii=False) if key == "vocabulary" else str(value))
-        for task, record in manifest["data"].items()
-        for key, value in record.items()
-    ]
-    return common + data
 
 
 def _priced(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -192,17 +156,3 @@ def _again(command: str) -> str:
     """How to measure again what failed."""
     ours = command.startswith("gradscope sweep")
     return f"{command} --retry-failed" if ours else "gs.sweep(..., retry_failed=True)"
-
-
-def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
-    platform = manifest["platform"]
-    return [
-        ("command", manifest["command"] or "gradscope.sweep, from Python"),
-        ("hash of the sweep", manifest["hash"]),
-        ("started", manifest["started"]),
-        ("finished", manifest["finished"] or "not yet"),
-        ("versions", versions),
-        ("platform", f"{platform['system']}, {platform['machine']}, {platform['cores']} cores"),
-        *((f"SHA-256 of {name}", digest) for name, digest in manifest.get("tables", {}).items()),
-    ]

@@ -17,14 +17,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gradscope import analysis, figures
+from gradscope import analysis, figures, outcomes
 from gradscope.accounting import geometric_mean_of
 from gradscope.analysis import Estimate
 from gradscope.errors import InputError
+from gradscope.history import History
+from gradscope.loading import Loaded, measure_of
 from gradscope.reporting import page
 from gradscope.reporting.finding import TOPICS, Finding
 from gradscope.reporting.findings import findings
 from gradscope.reporting.pictures import Picture, picture
+from gradscope.reporting.trainings import trained
 from gradscope.results import Results
 from gradscope.scaled import Floats
 from gradscope.values import in_words
@@ -39,7 +42,7 @@ class Side(NamedTuple):
     regimes: pd.DataFrame
 
 
-def compare(results: Sequence[Results], path: Path) -> Path:
+def compare(results: Sequence[Loaded], path: Path) -> Path:
     """Write a page that holds sweeps side by side, and return its path; figures are drawn into each sweep's folder.
 
     Parameters
@@ -49,39 +52,49 @@ def compare(results: Sequence[Results], path: Path) -> Path:
 
     Raises
     ------
-    InputError : fewer than two sweeps, more than there are letters, a selection, or a folder given twice.
+    InputError : fewer than two sweeps, more than there are letters, a selection, or a folder given twice; a single
+        training; sweeps of which some are of trainings and some are not.
 
     Examples
     --------
     `compare([gs.load("reports/sine"), gs.load("reports/text")], Path("reports/sine-text.html"))`
     """
-    _check(results)
-    sides = _sides(results)
+    sides = _sides(_checked(results))
+    trains = measure_of(sides[0].results) == "training"
+    tables = {"losses": losses(sides)} if trains else {}
+    if not trains:
+        tables = {"boundaries": boundaries(sides), "rates": rates(sides), "biases": biases(sides)}
     return page.write(
         "comparison.html.j2",
         path,
         sides=sides,
         title=" · ".join(f"{side.letter}: {side.results.manifest['name']}" for side in sides),
         grids=differing([side.results.manifest["grid"] for side in sides], [side.letter for side in sides]),
-        boundaries=boundaries(sides),
-        rates=rates(sides),
-        biases=biases(sides),
+        trains=trains,
+        **tables,
         headings=TOPICS,
         topics=_topics([findings(side.results) for side in sides]),
         pictures=_pictures(sides, path.parent),
     )
 
 
-def _check(results: Sequence[Results]) -> None:
-    if not 2 <= len(results) <= len(ascii_uppercase):
+def _checked(results: Sequence[Loaded]) -> list[Results]:
+    """The results, if they are sweeps that can be compared."""
+    sweeps = [one for one in results if not isinstance(one, History)]
+    if len(sweeps) < len(results):
+        raise InputError("a single training", where="compare", allowed="sweeps", hint='measure = "training" sweeps')
+    if not 2 <= len(sweeps) <= len(ascii_uppercase):
         allowed = f"2 to {len(ascii_uppercase)}"
-        raise InputError(f"{len(results)} sweeps", where="compare", allowed=allowed)
-    if not all(one.whole for one in results):
+        raise InputError(f"{len(sweeps)} sweeps", where="compare", allowed=allowed)
+    if not all(one.whole for one in sweeps):
         raise InputError("a comparison is of all results in a folder, not of a selection", where="compare")
-    folders = [one.folder.resolve() for one in results]
-    for one in results:
+    folders = [one.folder.resolve() for one in sweeps]
+    for one in sweeps:
         if folders.count(one.folder.resolve()) > 1:
             raise InputError(f"{one.folder} is given twice", where="compare")
+    if len({measure_of(one) for one in sweeps}) > 1:
+        raise InputError("some sweeps are of trainings, some of gradients", where="compare")
+    return sweeps
 
 
 def _sides(results: Sequence[Results]) -> list[Side]:
@@ -92,7 +105,12 @@ def _sides(results: Sequence[Results]) -> list[Side]:
         if name not in analysis.AXES and any(name in one.runs and len(one.runs[name].unique()) > 1 for one in results)
     ]
     return [
-        Side(letter, one, _panels(one, apart), analysis.regimes(one))
+        Side(
+            letter,
+            one,
+            _panels(one, apart),
+            analysis.regimes(one) if measure_of(one) == "gradients" else pd.DataFrame(),
+        )
         for letter, one in zip(ascii_uppercase, results, strict=False)
     ]
 
@@ -171,6 +189,25 @@ def biases(sides: Sequence[Side]) -> pd.DataFrame:
                 ratios = {f"{other} / {first}": ratio(here[first], here[other]) for other in others}
                 rows.append({"panel": name, "truncation": spec, "spectral radius": radius, **medians, **ratios})
     return _without_empty_panel(rows)
+
+
+def losses(sides: Sequence[Side]) -> pd.DataFrame:
+    """The test losses of the trainings that all sweeps have, median over seeds, and their ratios to the first's."""
+    measured = {side.letter: trained(side.results).dropna(subset="test_loss") for side in sides}
+    apart = dict.fromkeys(name for side in sides for name in outcomes.swept(side.results))
+    by = [name for name in apart if all(name in runs and runs[name].notna().all() for runs in measured.values())]
+    if not by:
+        return pd.DataFrame()
+    groups = {letter: dict(list(runs.groupby(by))) for letter, runs in measured.items()}
+    rows = []
+    for setting in _shared(list(groups.values())):
+        own = {letter: of[setting].groupby("seed")["test_loss"].mean() for letter, of in groups.items()}
+        first, *others = own
+        ratios = {f"{other} / {first}": ratio(own[first], own[other]) for other in others}
+        rows.append(
+            {**dict(zip(by, setting, strict=True)), **{name: one.median() for name, one in own.items()}, **ratios}
+        )
+    return pd.DataFrame(rows)
 
 
 def difference(first: Mapping[int, float], other: Mapping[int, float]) -> Estimate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,8 @@ import pandas as pd
 
 TOPICS = {  # in the order of the page
     "caveats": "Before you read on",
+    "memory": "How far back a network remembers",
     "outcome": "What was learnt",
-    "memory": "How far back it is remembered",
     "training": "Gradients and weights meanwhile",
     "regimes": "Vanishing and exploding",
     "reach": "What reaches the first step",
@@ -125,3 +126,19 @@ def loss_of(value: float) -> str:
     ('0.123', 'not finite')
     """
     return f"{value:.3g}" if np.isfinite(value) else "not finite"
+
+
+def anchored(found: Iterable[Finding]) -> dict[str, Finding]:
+    """Anchor -> finding: its key, and where two have the same, what they are about tells them apart."""
+    anchors: dict[str, Finding] = {}
+    for finding in found:
+        about = f"{finding.topic}\n{finding.panel}\n{finding.detail}".encode()
+        key = finding.key if finding.key not in anchors else f"{finding.key}-{hashlib.sha256(about).hexdigest()[:6]}"
+        anchors[key] = finding
+    return anchors
+
+
+def by_topic(found: dict[str, Finding]) -> dict[str, list[tuple[str, Finding]]]:
+    """Topic -> its findings with their anchors, in the order of the page."""
+    topics = {topic: [(key, one) for key, one in found.items() if one.topic == topic] for topic in TOPICS}
+    return {topic: own for topic, own in topics.items() if own}

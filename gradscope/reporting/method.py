@@ -1,13 +1,20 @@
-"""What the methods of a sweep are, in the words of the plug-ins themselves."""
+"""What the methods of a sweep or a training are, in the words of the plug-ins themselves."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from gradscope import cells, clips, ensembles, tasks, truncations
+from gradscope import cells, clips, ensembles, optimizers, tasks, truncations
 
-FAMILIES = {"cell": cells, "ensemble": ensembles, "task": tasks, "truncation": truncations, "clip": clips}
+FAMILIES = {
+    "cell": cells,
+    "ensemble": ensembles,
+    "task": tasks,
+    "truncation": truncations,
+    "clip": clips,
+    "optimizer": optimizers,
+}
 
 
 def definitions(grid: dict[str, list[Any]]) -> dict[str, list[str]]:

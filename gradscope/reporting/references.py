@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gradscope import theory
 
-FAMILIES = ("cell", "ensemble", "truncation", "clip", "task")
+FAMILIES = ("cell", "ensemble", "truncation", "clip", "task", "optimizer")
 
 
 class Reference(NamedTuple):
@@ -34,7 +34,7 @@ def references(grid: dict[str, list[Any]], figures: Iterable[str]) -> list[Refer
 
 
 def methods(grid: dict[str, list[Any]]) -> set[str]:
-    """FAMILY:NAME of every plug-in in a grid, and the law that networks such as these have.
+    """FAMILY:NAME of every plug-in in a grid, and the law that networks such as these have as they are drawn.
 
     >>> sorted(methods({"cell": ["elman"], "truncation": ["fixed:5", "fixed:20"]}))
     ['cell:elman', 'truncation:fixed']
@@ -43,7 +43,8 @@ def methods(grid: dict[str, list[Any]]) -> set[str]:
     mixing = not set(theory.ENSEMBLES).isdisjoint(grid.get("ensemble", []))
     white = not set(theory.TASKS).isdisjoint(grid.get("task", []))
     bent = set(grid.get("activation", [])) - {"linear", None}
-    return used | ({"law:mean-field"} if mixing and white and bent else set())
+    drawn = "measure" not in grid
+    return used | ({"law:mean-field"} if drawn and mixing and white and bent else set())
 
 
 def bibtex(found: Sequence[Reference]) -> str:

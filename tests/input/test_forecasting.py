@@ -167,7 +167,7 @@ def softmax(logits):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_each_class_is_drawn_with_its_own_probability(temperature):
-    logits = np.random.default_rng(0).standard_normal((4, 4)) + [500.0, 500.0, 500.0, 500.0]
+    logits = np.random.default_rng(0).standard_normal((4, 4)) + 500.0
     text = written(*remembering(logits), np.array([2]), 4000, np.random.default_rng(1), temperature)
     assert text.shape == (4000,)
     read = np.append(2, text[:-1])

@@ -52,12 +52,16 @@ class Normal(NamedTuple):
     def of(cls, train: Floats) -> Normal:
         """The normalisation that gives the training part mean 0 and standard deviation 1.
 
-        Raises InputError for a constant one.
+        Raises InputError for a constant one, or values whose squares are no numbers.
         """
-        scale = float(train.std())
-        if not scale > 1e-12 * float(np.abs(train).max()):
+        largest = float(np.abs(train).max())
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = float(train.mean()), float(train.std())
+        if not scale < np.inf:
+            raise InputError(f"values up to {largest:g} are too large to normalise")
+        if not scale > 1e-12 * largest:
             raise InputError("the training part, the first 80 %, is constant", hint="nothing to learn")
-        return cls(float(train.mean()), scale)
+        return cls(mean, scale)
 
     def apply(self, values: Floats) -> Floats:
         """Values in units of the training part's standard deviation."""

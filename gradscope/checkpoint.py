@@ -19,10 +19,11 @@ NOTE = "gradscope"  # the name of the metadata that is ours
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
     """Write arrays by name and a note, anything that JSON can hold, into one file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_whole(path, lambda place: save_file(contiguous, place, {NOTE: json.dumps(note)}))
+    content = save(contiguous, {NOTE: json.dumps(note)})
+    write_whole(path, lambda place: place.write_bytes(content))
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:

@@ -76,7 +76,8 @@ def train(
     settings : keys of an experiment, one value each: `cell`, `activation`, `hidden_size`, `spectral_radius`,
         `ensemble`, `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random", "sequential"),
         `truncation`, `clip`, `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`,
-        `record_every`, `patience`, `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task has defaults that suit it.
+        `record_every`, `patience`, `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task
+        has defaults that suit it.
 
     Returns
     -------

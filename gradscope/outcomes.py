@@ -109,18 +109,18 @@ def ends(results: Loaded) -> pd.DataFrame:
 
 
 def naive_levels(results: Loaded) -> pd.DataFrame:
-    """panel and `median`, over its runs, of the test loss of the best naive prediction; of panels that have one."""
-    runs = laid_out(results, hue_of(results)).dropna(subset="naive_loss")
-    return runs.groupby("panel", observed=True)["naive_loss"].median().rename("median").reset_index()
+    """panel and `naive`, the test loss of the best naive prediction, median over the panel's runs."""
+    runs = laid_out(results, hue_of(results))
+    return runs.groupby("panel", observed=True)["naive_loss"].median().rename("naive").reset_index()
 
 
 def thresholds(results: Loaded) -> pd.DataFrame:
-    """panel, what lines differ by, and log10 of the threshold by which the norm of a gradient is clipped, `median`."""
+    """panel, what lines differ by, and log10 of the `threshold` of a clip by norm; missing of others."""
     hue = hue_of(results)
     runs = laid_out(results, hue)
     spec = runs["clip"].astype(str).str.extract(r"^norm:(.+)$")[0].astype(float)
-    known = runs.assign(median=np.log10(spec)).dropna(subset="median")
-    return known[["panel", *([hue] if hue else []), "median"]].drop_duplicates(ignore_index=True)
+    line = ["panel", *([hue] if hue else [])]
+    return runs.assign(threshold=np.log10(spec))[[*line, "threshold"]].drop_duplicates(line, ignore_index=True)
 
 
 def binned(history: History) -> pd.DataFrame:

@@ -144,7 +144,7 @@ class Readout:
             return Scaled(total.mantissa[:, kept], total.exponent[:, kept])
         sums = np.empty((C * G, n + 1, p), rows.dtype)
         np.matmul(inputs[..., :n].swapaxes(1, 2), rows, out=sums[:, :n])
-        rows.sum(axis=1, out=sums[:, n])
+        np.matmul(np.ones(b * B, rows.dtype), rows, out=sums[:, n])
         return Scaled(sums, np.zeros((C * G, n + 1), np.int64))
 
 

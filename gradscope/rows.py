@@ -26,7 +26,7 @@ from gradscope.scaled import Floats, Scaled, log10_of, zeros
 from gradscope.workspace import Workspace
 
 _BLOCK = 8  # steps of a block, at most
-_FEW_ROWS = 32  # or of so many rows, in float64: calls take longer than they, and its range is wide enough
+_FEW_ROWS = 32  # or as many as have so few rows, in float64, whose range is wide: calls would be most of the time
 _BLOCK_ROWS = 512  # rows that are enough for a large product (steps by examples)
 _SLIDING_BYTES = 200e3  # of overlapping windows' rows that go back a step together
 
@@ -246,13 +246,13 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
 
 
 def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
-    """Take a single row (C, 1, B, S) without exponents through a block.
+    """Take a lone row (C, 1, B, S) without exponents through a block.
 
     In a small network most of the time is that of the calls: what can be done for all steps at once is done once.
     """
     cell, packed, hi = work.cell, work.packed, block.pieces[0].hi
+    # All for the last step first; arrays (b, C, 1, B, ·).
     takes = plan.losses[block.pieces[-1].lo : hi][::-1].tolist()
-    # (b, C, 1, B, ·), the last step first.
     local, delta = block.local.swapaxes(0, 1)[::-1, :, None], block.delta.transpose(2, 0, 1, 3, 4)[::-1]
     injected = block.injected.mantissa.swapaxes(0, 1)[::-1, :, None] if block.injected else block.adjoint  # never taken
     arrays = [injected, block.adjoint, local, delta]

@@ -321,9 +321,8 @@ class Training:
 
     def _stop_patient(self, state: State) -> None:
         """Let those runs stand still whose validation loss has not become less for long enough."""
-        every = self.like["record_every"]
-        patience = self.like["patience"] * every
-        if patience and state.number % every == 0:
+        patience = self.like["patience"] * self.like["record_every"]
+        if patience:
             enough = state.going & (state.number - state.best_step >= patience)
             state.status[enough] = f"stopped early at step {state.number}"
 

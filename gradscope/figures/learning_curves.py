@@ -25,13 +25,13 @@ ROWS = {
 
 
 def table(results: Loaded) -> pd.DataFrame:
-    """panel, truncation (or another parameter), measure, step, then low, median and high over seeds.
+    """panel, truncation (or another parameter), measure, step, low, median and high over seeds, and `naive`.
 
-    Measures are "loss", "validation_loss", "naive" (no step), "diverged" and "stopped early" (no median).
+    Measures are "loss", "validation_loss", and, without a median, "diverged" and "stopped early": so many seeds did.
     """
     found = outcomes.curves(results, list(ROWS["loss"]))
-    naive = outcomes.naive_levels(results).assign(measure="naive")
-    return pd.concat([found, naive, outcomes.ends(results)], ignore_index=True)[list(found)]
+    found = pd.concat([found, outcomes.ends(results)], ignore_index=True)[list(found)]
+    return found.merge(outcomes.naive_levels(results), on="panel")
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -39,8 +39,8 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, placed = courses.draw(table, ROWS)
     for (panel, measure), ax in placed.items():
         courses.logarithmic(ax, table.loc[table["measure"].isin(ROWS["loss"]), "median"])
-        for value in table.loc[(table["panel"] == panel) & (table["measure"] == "naive"), "median"]:
-            if measure == list(ROWS["loss"])[-1]:
+        if measure == "validation_loss":
+            for value in table.loc[table["panel"] == panel, "naive"].dropna().unique():
                 courses.level(ax, value, "best naive")
     courses.mark_ends(placed, table)
     courses.key(figure, placed, table)

@@ -33,16 +33,16 @@ ROWS = {
 
 
 def table(results: Loaded) -> pd.DataFrame:
-    """panel, truncation (or another parameter), measure, step, then low, median and high.
+    """panel, truncation (or another parameter), measure, step, low, median and high, and the `threshold` (log10).
 
-    Measures are "log10_grad", "log10_clipped", "clip_share", "threshold" (log10, no step), and, of a single training,
-    "clipped", the share of the steps of each bin that has such.
+    Measures are "log10_grad", "log10_clipped", "clip_share", and, of a single training, "clipped", the share of the
+    steps of each bin that has such.
     """
     found = outcomes.curves(results, [*NORMS, "clip_share"]).drop(columns="seeds")
     if isinstance(results, History):
         found = pd.concat([outcomes.binned(results), found[found["measure"] == "clip_share"]])
-    levels = outcomes.thresholds(results).assign(measure="threshold")
-    return pd.concat([found, levels], ignore_index=True)[list(found)]
+    levels = outcomes.thresholds(results)
+    return found.merge(levels, on=[name for name in levels if name != "threshold"])
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -55,9 +55,9 @@ def draw(table: pd.DataFrame) -> Figure:
         if measure == "clip_share":
             ax.set_ylim(-0.03, 1.03)
             continue
-        for _, threshold in own[own["measure"] == "threshold"].iterrows():
-            colour = looks[threshold[hue]]["color"] if hue == "clip" else "0.4"
-            ax.axhline(threshold["median"], color=colour, linewidth=0.8, linestyle=":", gid="threshold")
+        for _, line in own.dropna(subset="threshold").drop_duplicates("threshold").iterrows():
+            colour = looks[line[hue]]["color"] if hue == "clip" else "0.4"
+            ax.axhline(line["threshold"], color=colour, linewidth=0.8, linestyle=":", gid="threshold")
         if measure == "log10_grad":
             _draw_events(ax, own.loc[own["measure"] == "clipped", "step"])
     courses.key(figure, placed, table)

@@ -1,4 +1,4 @@
-"""`adagrad[:EPSILON]`: each entry's rate falls with all its gradients so far, s += g^2, w -= rate g / sqrt(s + epsilon).
+"""`adagrad[:EPSILON]`: each entry's rate falls with its gradients so far, s += g^2, w -= rate g / sqrt(s + epsilon).
 
 Source: Duchi, Hazan, Singer (2011), "Adaptive subgradient methods for online learning and stochastic optimization";
 with epsilon below the root, as in min-char-rnn (Karpathy 2015).

@@ -59,15 +59,9 @@ def _remembered(results: Results) -> Iterator[Finding]:
     for (task, panel), own in runs.groupby(["task", "panel"], observed=True):
         table = analysis.quantiles(own, [hue, "span"], "ratio")
         rows = _rows(table, [hue, "span"], "test loss / chance").rename(columns={"span": "how far back (steps)"})
-        yield Finding(
-            about(panel if panel != task else "", _memory_words(str(task), hue, table)),
-            "memory",
-            "memory",
-            panel,
-            "" if panel.startswith(task) else str(task),
-            rows,
-            "runs.parquet: test_loss / naive_loss",
-        )
+        others, source = panel.removeprefix(task).removeprefix(", "), "runs.parquet: test_loss / naive_loss"
+        text = about(others, _memory_words(task, hue, table))
+        yield Finding(text, "memory", "memory", others, task, rows, source)
 
 
 def _memory_words(task: str, hue: str, table: pd.DataFrame) -> str:

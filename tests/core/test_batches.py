@@ -218,6 +218,12 @@ def test_constant_training_part_is_refused(value):
         Normal.of(np.full(37, value))
 
 
+@pytest.mark.parametrize("value", [1e160, 1.7e308])
+def test_values_that_cannot_be_normalised_are_refused(value):
+    with pytest.raises(gs.InputError, match=rf"^values up to {value:g} are too large to normalise".replace("+", r"\+")):
+        Normal.of(np.array([value, -value, value]))
+
+
 class Tape(NamedTuple):
     """A task whose data are what they are."""
 

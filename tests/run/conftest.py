@@ -52,3 +52,34 @@ def orthogonal(tmp_path_factory):
         "seeds": 3,
     }
     return gs.sweep("spectral-radius", out=tmp_path_factory.mktemp("orthogonal") / "out", overrides=overrides, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory):
+    """A short training on a sine wave without noise; not to be changed."""
+    keys = {"hidden_size": 16, "seq_len": 20, "batch_size": 8, "steps": 120, "record_every": 20, "learning_rate": 0.01}
+    return gs.train("sine", tmp_path_factory.mktemp("training") / "out", **keys)
+
+
+@pytest.fixture(scope="session")
+def trainings(tmp_path_factory):
+    """A small sweep of trainings that have to remember, of which some diverge; not to be changed."""
+    overrides = {
+        "measure": "training",
+        "task": "recall",
+        "delay": [1, 3],
+        "truncation": ["full", "fixed:2"],
+        "optimizer": "sgd",
+        "learning_rate": [0.1, 1e4],
+        "clip": "off",
+        "hidden_size": 6,
+        "seq_len": 8,
+        "batch_size": 4,
+        "steps": 40,
+        "record_every": 20,
+        "seeds": 3,
+    }
+    folder = tmp_path_factory.mktemp("trainings")
+    experiment = folder / "recall.toml"
+    experiment.write_text('[sweep]\nname = "recall"\n', encoding="utf-8")
+    return gs.sweep(experiment, folder / "out", overrides=overrides, jobs=1)

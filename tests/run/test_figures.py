@@ -24,6 +24,14 @@ SWEEPS = {  # figure -> the fixture whose results it shows, if that is not `smal
     "norm-distribution": "costed",
     "states-and-weights": "costed",
     "truncation-bias": "costed",
+    "final-loss": "trainings",
+    "horizon-error": "training",
+    "learning-curves": "trainings",
+    "memory": "trainings",
+    "prediction": "training",
+    "step-lag-map": "training",
+    "trained-weights": "trainings",
+    "training-gradients": "trainings",
 }
 
 
@@ -86,7 +94,7 @@ def test_the_same_results_give_the_same_bytes(written, request, tmp_path):
             assert (tmp_path / fixture / path.name).read_bytes() == (folder / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "train" not in SWEEPS.get(name, "")])
 def test_what_cannot_be_drawn_says_what_it_needs(name, small):
     needs = {
         "bias-variance-cost": ({}, "draws = 200"),
@@ -109,6 +117,32 @@ def test_what_cannot_be_drawn_says_what_it_needs(name, small):
     lacking, reason = needs[name]
     with pytest.raises(CannotDrawError, match=f"^needs runs with .*{reason}"):
         module(name).table(small.select(**lacking))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reason"),
+    [
+        ("final-loss", "training", "several values of a parameter"),
+        ("horizon-error", "trainings", "forecasts, which a single training keeps"),
+        ("learning-curves", "small", 'measure = "training"'),
+        ("memory", "training", "several delays or lengths"),
+        ("prediction", "trainings", "forecasts, which a single training keeps"),
+        ("radius-lag-map", "training", 'measure = "gradients"'),
+        ("step-lag-map", "trainings", "norms at every lag while they learn"),
+        ("trained-weights", "small", 'measure = "training"'),
+        ("training-gradients", "small", 'measure = "training"'),
+        ("truncation-error", "trainings", 'measure = "gradients"'),
+    ],
+)
+def test_figures_of_gradients_and_of_trainings_say_what_they_need(name, given, reason, request):
+    with pytest.raises(CannotDrawError, match=f"^needs runs with {reason}"):
+        figures.table_of(request.getfixturevalue(given), name)
+
+
+def test_results_have_figures_of_what_they_measured_only(small, training, trainings):
+    assert figures.names(training) == figures.names(trainings)
+    assert set(figures.names(small)).isdisjoint(figures.names(training))
+    assert {*figures.names(small), *figures.names(training)} == set(figures.names())
 
 
 ODD = {

@@ -40,6 +40,7 @@ KINDS = {  # each remembers something else from step to step
     "coins": {"task": "adding", "optimizer": "adagrad", "truncation": "random:3", "learning_rate": 0.1},
     "text": {"task": "text", "file": __file__, "optimizer": "sgd", "dtype": "float32"},
     "stopping": {"task": "sine", "optimizer": "sgd", "learning_rate": 5.0, "patience": 1, "noise": 1.0},
+    "loud": {"task": "sine", "output_scale": 300.0, "optimizer": "sgd", "learning_rate": 1e-9},
     "diverging": {"task": "sine", "optimizer": "sgd", "learning_rate": 0.5, "clip": "off", "activation": "linear"},
 }
 
@@ -112,7 +113,8 @@ def test_kinds_are_what_they_are_here_for(whole):
     assert whole("stopping").status.startswith("stopped early at step ")
     assert whole("diverging").status.startswith("diverged at step ")
     assert int(whole("diverging").status.split()[-1]) % 6  # between two looks
-    assert {whole(kind).status for kind in ("adam", "carried", "coins", "text")} == {"ok"}
+    assert {whole(kind).status for kind in ("adam", "carried", "coins", "text", "loud")} == {"ok"}
+    assert whole("loud").steps["loss"].min() > 1000  # times its first loss would be hopeless, not times 1
     assert whole("text").samples["step"].tolist() == [0, 6, 12, 18, 20]
 
 
@@ -127,10 +129,12 @@ def test_what_is_done_is_not_done_again(whole, kind, monkeypatch):
 
 @every_kind
 @pytest.mark.parametrize("steps", [12, 10])
-def test_more_steps_are_as_if_they_had_been_meant_at_once(whole, kind, steps, tmp_path):
-    first = train(tmp_path / "out", kind, steps=steps)
+def test_more_steps_are_as_if_they_had_been_meant_at_once(whole, kind, steps, tmp_path, monkeypatch):
+    first, advance, begun = train(tmp_path / "out", kind, steps=steps), Training.advance, []
     assert first.history["step"].iloc[-1] <= steps
+    monkeypatch.setattr(Training, "advance", lambda self, state: [begun.append(state.number), advance(self, state)][1])
     assert_same(train(tmp_path / "out", kind), whole(kind))
+    assert begun == list(range(len(first.steps), len(whole(kind).steps)))  # none is done twice
 
 
 @every_kind

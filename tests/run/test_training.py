@@ -519,13 +519,27 @@ def test_a_run_stands_still_while_others_go_on(rate):
     state.status[0] = "stopped early at step 3"
     kept, best = state.values.copy(), state.best[0].copy()
     training._rate[:] = rate
-    for _ in range(3):
+    for _ in range(5):  # until a look is due
         training.advance(state)
     training.observe(state)
     np.testing.assert_array_equal(state.values[0], kept[0])
     np.testing.assert_array_equal(state.best[0], best)
     assert (state.values[1] != kept[1]).any()
     assert state.done.tolist()[0] == 3
+
+
+def test_the_end_of_a_run_is_no_look_at_the_others():
+    training = training_of(seeds=2)  # looked at every four steps
+    state = training.begin()
+    training.observe(state)
+    before = state.best_loss.copy()
+    for _ in range(3):
+        training.advance(state)
+    state.status[0] = "diverged at step 3"
+    look = training.observe(state)
+    assert look.numbers["validation_loss"][1] < before[1]
+    assert state.best_step.tolist() == [0, 0]
+    np.testing.assert_array_equal(state.best_loss, before)
 
 
 def test_patience_is_counted_in_looks_without_a_better_validation_loss():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from gradscope.drawing import band_lines, grid, hue_of, label_ends, looks_for
 
 STEP = "training step"
 MARGIN = 0.03  # of an axis, on both sides
+LARGEST = 1e100  # number that is drawn: axes that reach to the end of the floats overflow
 FEW = 4  # points of a line that are hardly a line
 SPAN = 10.0  # a positive quantity that spans more has a logarithmic axis
 NEAR = 10.0  # times beyond an axis: a level within is worth a longer axis
@@ -32,6 +33,15 @@ Rows = Mapping[str, Mapping[str, Curve]]  # label of an axis -> measures that sh
 Placed = dict[tuple[str, str], Axes]  # panel and measure -> where it is drawn
 
 
+def numbers(table: pd.DataFrame, columns: Sequence[str] = ("low", "median", "high")) -> pd.DataFrame:
+    """A table without those numbers that cannot be drawn.
+
+    >>> numbers(pd.DataFrame({"median": [1.0, -np.inf, 1e200]}), ["median"])["median"].tolist()
+    [1.0, nan, nan]
+    """
+    return table.assign(**{name: table[name].where(table[name].abs() <= LARGEST) for name in columns})
+
+
 def draw(table: pd.DataFrame, rows: Rows) -> tuple[Figure, Placed]:
     """The curves of a table of `outcomes.curves`; `key` then names them.
 
@@ -39,7 +49,7 @@ def draw(table: pd.DataFrame, rows: Rows) -> tuple[Figure, Placed]:
     """
     hue = hue_of(table)
     words = {measure: curve for row in rows.values() for measure, curve in row.items()}
-    shown = table[table["measure"].isin(words)]
+    shown = numbers(table[table["measure"].isin(words)])
     alone = hue == "measure"
     labels = list(rows) if alone else [curve.label for curve in words.values()]
     figure, axes = grid(shown["panel"].unique(), STEP, *labels)

@@ -209,5 +209,5 @@ def _reach(look: Observation) -> dict[str, NDArray[Any]]:
         "lag": lag,
         "log10_dh": log10,
         "log10_dh_std": np.full(len(reach), np.nan),
-        "zero_share": np.where(np.isneginf(log10), 1.0, 0.0),
+        "zero_share": np.where(lag < 0, 1.0, look.lags["zero_share"][0][lag]),
     }

@@ -48,7 +48,7 @@ def forecast(training: Training, params: Parameters) -> pd.DataFrame:
     length = min(horizon, shown)
     free[:length] = free_running(training.cell, params, window[:before, None], length)[:, 0]
     columns = {"truth": window[before:], "one_step": one_step[before - 1 :, 0, 0], "free_running": free}
-    frame = pd.DataFrame({name: _units(series).undone(values) for name, values in columns.items()})
+    frame = pd.DataFrame({name: _normal(series).undone(values) for name, values in columns.items()})
     return frame.assign(t=np.arange(test.start, test.start + shown))[["t", *columns]]
 
 
@@ -75,7 +75,7 @@ def horizons(training: Training, params: Parameters) -> pd.DataFrame:
                 "predictor": name,
                 "naive": name != NETWORK,
                 "horizon": np.arange(1, horizon + 1),
-                "rmse": _errors(values, truth) * _units(series).scale,
+                "rmse": _errors(values, truth) * _normal(series).scale,
                 "origins": len(starts),
                 "period": np.nan if period is None else period,
             }
@@ -88,7 +88,7 @@ def horizons(training: Training, params: Parameters) -> pd.DataFrame:
 def units(training: Training) -> Normal | None:
     """Mean and scale, in the units of the data, of the series that a network learns from; None for what is none."""
     series = _series(training)
-    return None if series is None else _units(series)
+    return None if series is None else series.normal
 
 
 def reach(series: Recording) -> int:
@@ -134,9 +134,7 @@ def _errors(predicted: Floats, truth: Floats) -> Floats:
     return np.where(finite, found, np.nan)
 
 
-def _units(series: Recording) -> Normal:
-    """How the values that a network learns from come from those in the data: their mean and scale there."""
-    record = series.task.record()
-    mean, scale = record.get("mean", 0.0), record.get("standard_deviation", 1.0)
-    own = series.normal or Normal(0.0, 1.0)
-    return Normal(float(mean + scale * own.mean), float(scale * own.scale))
+def _normal(series: Recording) -> Normal:
+    """How a series of numbers was normalised."""
+    assert series.normal is not None
+    return series.normal

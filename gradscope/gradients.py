@@ -108,7 +108,7 @@ def backprop(
     targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
     steps, weights = select_steps(loss_steps, T), None
     if mask is not None:
-        if loss_steps != "last":
+        if not (isinstance(loss_steps, str) and loss_steps == "last"):
             raise InputError(f"{loss_steps!r} beside a mask", where="loss_steps", hint="leave out one of them")
         steps, weights = masked(_check_mask(mask, T, B), reduction)
     requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]

@@ -80,6 +80,7 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "batching": lambda name: _one_of("batching", name, BATCHINGS),
 }
 MINIBATCHES = 100  # on which clips are measured, if the experiment does not say
+SCALES = ("spectral_radius", "input_scale", "output_scale", "learning_rate")
 FLOAT32 = (1e-30, 1e30)  # scales that leave float32 room for the spread of what is scaled
 
 Grid = Mapping[str, tuple[Any, ...]]
@@ -307,8 +308,8 @@ def _choices(grid: Grid, plugin: type) -> Iterator[dict[str, Any]]:
 def _check_scales(grid: Grid, at: _Places) -> None:
     """Refuse scales that float32 cannot hold, if it is asked for."""
     low, high = FLOAT32
-    for key in ("spectral_radius", "input_scale") if "float32" in grid["dtype"] else ():
-        for value in grid[key]:
+    for key in SCALES if "float32" in grid["dtype"] else ():
+        for value in grid.get(key, ()):
             if value and not low <= value <= high:
                 allowed = f"0, or {low:g} to {high:g} with dtype float32"
                 raise InputError(

@@ -18,6 +18,7 @@ from gradscope.grid import Sweep, resolve
 from gradscope.history import CHECKPOINT, TRAINING, History, history_of, is_training, read, save, written_text
 from gradscope.locking import LOCK, locked
 from gradscope.run import now, provenance
+from gradscope.runs import what_counts
 from gradscope.store import MANIFEST
 from gradscope.threads import one_blas_thread
 from gradscope.training import Observation, State, Step, Training, proceed
@@ -171,7 +172,7 @@ def _in_folder(
     if (folder / MANIFEST).exists():
         there = read_json(folder / MANIFEST)
         _refuse_changed(folder, there, manifest)
-        if there["finished"] and there["run"] == manifest["run"]:
+        if there["finished"] and what_counts(there["run"]) == what_counts(manifest["run"]):
             return read(folder)
         before, manifest["started"] = there["seconds"], there["started"]
         if (folder / CHECKPOINT).exists():
@@ -201,7 +202,8 @@ def _refuse_changed(folder: Path, there: Mapping[str, Any], meant: Mapping[str, 
     """Raise InputError if a folder holds another training than is meant; more steps of the same are not another."""
     numerics = "version of the numerics"
     before, after = (
-        {**one["run"], "init": one["init"], numerics: one["versions"]["numerics"]} for one in (there, meant)
+        {**what_counts(one["run"]), "init": one["init"], numerics: one["versions"]["numerics"]}
+        for one in (there, meant)
     )
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     if "steps" in changed and after["steps"] > before["steps"]:

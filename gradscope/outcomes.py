@@ -20,6 +20,7 @@ from gradscope.results import Results
 
 LINES = ("truncation", "clip", "spectral_radius", "learning_rate")  # by which lines differ: the first that is swept
 ENDS = ("diverged", "stopped early")
+LOOK = "look: "  # before the names of what was seen at a look
 BINS = 250  # in which the steps of a single training are seen
 MEMORY = ("recall", "copy", "adding", "temporal-order")  # tasks whose lag is under control, their chance level known
 TENTH = -1.0  # decades
@@ -33,11 +34,11 @@ def swept(results: Loaded) -> list[str]:
 def hue_of(results: Loaded, across: Sequence[str] = ()) -> str | None:
     """The parameter by which lines differ: the view's, else the first of `LINES` that is swept, else the first of all.
 
-    None if nothing is swept but seeds and what figures are drawn `across`.
+    None if nothing is swept but seeds, tasks, of which each has panels of its own, and what figures are drawn `across`.
     """
     if results.view.hue:
         return results.view.hue
-    free = [name for name in swept(results) if name not in (*across, *results.view.facet)]
+    free = [name for name in swept(results) if name not in ("task", *across, *results.view.facet)]
     return next((name for name in (*LINES, *free) if name in free), None)
 
 
@@ -72,13 +73,16 @@ def curves(results: Loaded, measures: Sequence[str]) -> pd.DataFrame:
     hue = hue_of(results)
     runs = laid_out(results, hue)
     line = ["panel", *([hue] if hue else [])]
-    about = runs[["run_id", *line, "status", "steps", "record_every"]].rename(columns={"steps": "last"})
-    looks = _while_going(results.history.astype({"run_id": str}).merge(about, on="run_id"))
+    about = runs[["run_id", *line, "status"]].assign(last=runs["steps"], every=runs["record_every"])
+    looks = results.history[["run_id", "step", *measures]].astype({"run_id": str})
+    looks = looks.rename(columns={name: f"{LOOK}{name}" for name in measures})  # some are parameters' names as well
+    looks = _while_going(looks.merge(about, on="run_id"))
     alone = looks.groupby(line, observed=True)["run_id"].transform("nunique") == 1
-    planned = (looks["step"] % looks["record_every"] == 0) | (looks["step"] == looks["last"])
-    looks = _as_they_stand(looks[alone | planned], line)
+    looks = looks[alone | (looks["step"] % looks["every"] == 0) | (looks["step"] == looks["last"])]
+    looks = _as_they_stand(looks, line)
     parts = [
-        analysis.quantiles(looks.dropna(subset=name), [*line, "step"], name).assign(measure=name) for name in measures
+        analysis.quantiles(looks.dropna(subset=f"{LOOK}{name}"), [*line, "step"], f"{LOOK}{name}").assign(measure=name)
+        for name in measures
     ]
     found = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(["step", "low", "median", "high"], float))
     return found[[*line, "measure", "step", "low", "median", "high", "seeds"]]

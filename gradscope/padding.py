@@ -11,13 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from gradscope.errors import InputError, unknown
 from gradscope.task import Sequences
 
-FORMS = {  # -> the step, counted from 0, at which the answers to T inputs begin
-    "one-to-one": lambda T: 0,  # noqa: ARG005
-    "one-to-many": lambda T: 0,  # noqa: ARG005
-    "many-to-one": lambda T: T - 1,
-    "in-step": lambda T: 0,  # noqa: ARG005
-    "delayed": lambda T: T,
-}
+# The step, counted from 0, at which the answers to T inputs begin: from the first, from the last, after it.
+FORMS = {"one-to-one": "first", "one-to-many": "first", "many-to-one": "last", "in-step": "first", "delayed": "after"}
 ONE_INPUT, ONE_ANSWER = ("one-to-one", "one-to-many"), ("one-to-one", "many-to-one")
 
 
@@ -59,7 +54,7 @@ def arrange(inputs: Sequence[ArrayLike], targets: Sequence[ArrayLike], form: str
     answers = [_steps("targets", example, number, 1 if classes else 2) for number, example in enumerate(targets)]
     for name, arrays in (("inputs", given), ("targets", answers)):
         _refuse_unlike(name, arrays)
-    starts = [FORMS[form](len(example)) for example in given]
+    starts = [{"first": 0, "last": len(own) - 1, "after": len(own)}[FORMS[form]] for own in given]
     for number, (own, asked) in enumerate(zip(given, answers, strict=True)):
         _refuse_lengths(form, len(own), len(asked), number)
     lengths = [max(len(x), start + len(y)) for x, start, y in zip(given, starts, answers, strict=True)]

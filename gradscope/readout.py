@@ -92,9 +92,14 @@ class Readout:
                 self._beyond[:, at] = ~finite.all(axis=3)
                 yhat[~finite] = 0.0
             value, dyhat = LOSSES[loss](yhat, y[:, at])
-            if weights is not None:
-                value *= weights[:, at]
-                dyhat *= weights[:, at, :, None]
+            if weights is not None:  # what does not count may be infinite
+                own = weights[:, at]
+                value = np.where(own != 0.0, value * own, value.dtype.type(0))
+                dyhat = np.where(own[..., None] != 0.0, dyhat * own[..., None], dyhat.dtype.type(0))
+            if not np.isfinite(dyhat.sum()):
+                lost = ~np.isfinite(dyhat).all(axis=3)
+                self._beyond[:, at] |= lost
+                value[lost], dyhat[lost] = 0.0, 0.0
             self._value[:, at] = value.sum(axis=2, dtype=np.float64) / B
         sent = scaled(dyhat)
         if states.shape[1] < T:

@@ -44,7 +44,7 @@ class Run:
 
         Where `data`, the hash of a file, is among them, the file's path does not count; nor does what adds nothing.
         """
-        return digest([NUMERICS_VERSION, _what_counts(self.parameters)])
+        return digest([NUMERICS_VERSION, what_counts(self.parameters)])
 
     @property
     def trains(self) -> bool:
@@ -112,12 +112,12 @@ class Block:
     @cached_property
     def kind(self) -> str:
         """16 hexadecimal digits of what the runs have in common, and of the version of the numerics."""
-        return digest([NUMERICS_VERSION, _what_counts(self.common)])
+        return digest([NUMERICS_VERSION, what_counts(self.common)])
 
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name these runs in this company."""
-        settings = [[setting._asdict()[name] for name in _what_counts(setting._asdict())] for setting in self.settings]
+        settings = [[setting._asdict()[name] for name in what_counts(setting._asdict())] for setting in self.settings]
         return digest([self.kind, self.networks, settings])
 
     @property
@@ -144,7 +144,7 @@ class Block:
         return cls(dict(plain["common"]), networks, tuple(Setting(*setting) for setting in plain["settings"]))
 
 
-def _what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without a file's path, where `data`, the hash of its content, is among them; and see `ADDED`."""
     return {
         name: value

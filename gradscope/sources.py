@@ -25,10 +25,11 @@ MISSING = {"", "na", "n/a", "nan", "null", "none"}  # how a missing value is wri
 
 
 class Source(NamedTuple):
-    """Data as one array along time, and a record of what it is and how it was normalised."""
+    """Data as one array along time, and a record of what it is and how it was normalised; `given`: as it stands there."""
 
     values: NDArray[Any]
     record: dict[str, Any]
+    given: NDArray[Any]
 
 
 class Table(NamedTuple):
@@ -93,7 +94,7 @@ def _series(path: Path, _: object, column: str) -> Source:
         "mean": mean,
         "standard_deviation": scale,
     }
-    return Source((values - mean) / scale, record)
+    return Source((values - mean) / scale, record, values)
 
 
 @lru_cache(maxsize=8)
@@ -125,7 +126,7 @@ def _encode(characters: str, name: str, content: bytes) -> Source:
         "vocabulary": "".join(map(chr, vocabulary)),
         "normalised": "one-hot",
     }
-    return Source(codes, record)
+    return Source(codes, record, codes)
 
 
 def _stamp(path: Path) -> object:

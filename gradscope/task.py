@@ -90,7 +90,7 @@ class Recorded(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """As of any task; with `mean` and `standard_deviation`, if the sequence is not in the units of the data."""
+        """What the data are, as of any task."""
         ...
 
 

@@ -42,7 +42,7 @@ _COINS = 64  # steps whose coins are thrown together
 GOING = "ok"  # the status of a run that learns, or has learnt to the end
 # What a look has by name, in the order of the tables.
 NUMBERS = ("validation_loss", "spectral_radius", "spectral_norm", "mean_slope", "saturated_share")
-LAGS = ("log10_dh", "log10_reach")
+LAGS = ("log10_dh", "log10_reach", "zero_share")
 
 
 @dataclass
@@ -103,7 +103,8 @@ class Observation(NamedTuple):
     numbers : by name (C,): `validation_loss`, of W_hh the `spectral_radius` and `spectral_norm`, of the activation the
         `mean_slope` and the `saturated_share` of units.
     lags : by name (C, T), from lag 0 on, means over examples of log10 norms of state gradients on the next batch:
-        `log10_dh`, of the training loss as it is truncated, and `log10_reach`, of the last loss alone under full BPTT.
+        `log10_dh`, of the training loss as it is truncated, and `log10_reach`, of the last loss alone under full BPTT;
+        `zero_share`, of examples in which the latter is exactly zero.
     """
 
     step: int
@@ -228,8 +229,9 @@ class Training:
         lags = {
             "log10_dh": _by_lag(own.norms.of(own.row) + np.log10(asked.scale)),
             "log10_reach": _by_lag(reached, trace.extent[1]),
+            "zero_share": _lagged(np.isneginf(reached).mean(axis=2), trace.extent[1]),
         }
-        for norms, found in zip(lags.values(), (own, alone), strict=True):
+        for norms, found in zip(lags.values(), (own, alone, alone), strict=True):
             norms[found.overflow > 0] = np.nan
         W_hh = state.params["W_hh"].astype(np.float64)
         numbers = self._slopes(trace) | {
@@ -377,9 +379,13 @@ def _by_lag(log10: Floats, lags: int | None = None) -> Floats:
     live = log10 > -np.inf
     count = live.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(count > 0, np.where(live, log10, 0.0).sum(axis=2) / count, -np.inf)[:, ::-1]
-    beyond = (lags or mean.shape[1]) - mean.shape[1]
-    return np.pad(mean, [(0, 0), (0, beyond)], constant_values=np.nan)
+        mean = np.where(count > 0, np.where(live, log10, 0.0).sum(axis=2) / count, -np.inf)
+    return _lagged(mean, lags or mean.shape[1])
+
+
+def _lagged(values: Floats, lags: int) -> Floats:
+    """Values (C, T) by step as values (C, lags) from lag 0 on; nan beyond."""
+    return np.pad(values[:, ::-1], [(0, 0), (0, lags - values.shape[1])], constant_values=np.nan)
 
 
 def _of_finite(measure: Any, matrix: Floats) -> float:

@@ -49,16 +49,17 @@ def draw(table: pd.DataFrame) -> Figure:
     hue, across = hue_of(table), str(table.columns[2])
     looks = looks_for(hue, table[hue])
     figure, axes = grid(table["panel"].unique(), NAMES.get(across, across.replace("_", " ")), "test loss")
+    shown = courses.numbers(table)
     words = not pd.api.types.is_numeric_dtype(table[across])
     for panel, (ax,) in axes.items():
-        own = table[table["panel"] == panel]
+        own = shown[shown["panel"] == panel]
         if words:
             own = _marks(ax, own, list(dict.fromkeys(table[across])), looks)
         else:
             band_lines(ax, own, across, {value: {"marker": "o", **look} for value, look in looks.items()})
             if own[across].min() > 0 and own[across].max() > DECADES * own[across].min():
                 ax.set_xscale("log")
-        courses.logarithmic(ax, table["median"])
+        courses.logarithmic(ax, shown["median"])
         lost = own[own["diverged"] > 0]
         for value, line in lost.groupby(hue, observed=True):
             colour = looks[value]["color"]

@@ -6,7 +6,6 @@ The axis ends two decades below the network's least error; naive predictions tha
 without noise, are named there.
 """
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -39,10 +38,10 @@ def draw(table: pd.DataFrame) -> Figure:
     looks = {name: {"color": COLOURS[1:][i % 7], "linestyle": DASHES[1:][i % 5]} for i, name in enumerate(naive)}
     for name, own in table.groupby("predictor", sort=False):
         look = looks.get(str(name), {"color": "black", "linewidth": 1.6, "zorder": 3})
-        shown = own[np.isfinite(own["rmse"])]
+        shown = courses.numbers(own, ["rmse"])
         ax.plot(shown["horizon"], shown["rmse"], label=str(name), gid=str(name), **look)
     ax.margins(x=0.02)
-    own = table.loc[~table["naive"] & (table["rmse"] > 0), "rmse"]
+    own = courses.numbers(table, ["rmse"]).loc[~table["naive"] & (table["rmse"] > 0), "rmse"].dropna()
     courses.logarithmic(ax, own)
     if ax.get_yscale() == "log" and len(own):
         ax.set_ylim(bottom=max(ax.get_ylim()[0], own.min() / FLOOR))

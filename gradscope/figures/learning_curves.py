@@ -7,11 +7,13 @@ where trainings diverged; from there on they count no more. Bars: where they sto
 a number that gets panels, three values.
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import courses, outcomes
 from gradscope.courses import Curve
+from gradscope.drawing import CannotDrawError
 from gradscope.loading import Loaded
 
 MEASURE = "training"
@@ -30,6 +32,8 @@ def table(results: Loaded) -> pd.DataFrame:
     Measures are "loss", "validation_loss", and, without a median, "diverged" and "stopped early": so many seeds did.
     """
     found = outcomes.curves(results, list(ROWS["loss"]))
+    if not np.isfinite(found["median"]).any():
+        raise CannotDrawError("needs runs with a loss that is a finite number")
     found = pd.concat([found, outcomes.ends(results)], ignore_index=True)[list(found)]
     return found.merge(outcomes.naive_levels(results), on="panel")
 
@@ -38,7 +42,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """Both losses in a panel, or, where lines differ by a parameter, one above the other."""
     figure, placed = courses.draw(table, ROWS)
     for (panel, measure), ax in placed.items():
-        courses.logarithmic(ax, table.loc[table["measure"].isin(ROWS["loss"]), "median"])
+        courses.logarithmic(ax, courses.numbers(table)["median"])
         if measure == "validation_loss":
             for value in table.loc[table["panel"] == panel, "naive"].dropna().unique():
                 courses.level(ax, value, "best naive")

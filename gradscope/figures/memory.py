@@ -42,10 +42,11 @@ def draw(table: pd.DataFrame) -> Figure:
     hue = hue_of(table)
     looks = looks_for(hue, table[hue])
     looks = {value: {"marker": "o", **look} for value, look in looks.items()}
+    shown = courses.numbers(table)
     figure, axes = grid(table["panel"].unique(), "how far back (steps)", "test loss / chance")
     for panel, (ax,) in axes.items():
-        band_lines(ax, table[table["panel"] == panel], "span", looks)
-        courses.logarithmic(ax, table["median"])
+        band_lines(ax, shown[shown["panel"] == panel], "span", looks)
+        courses.logarithmic(ax, shown["median"])
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for (ax,) in axes.values():  # when all lines are there, which share an axis
         courses.level(ax, 1.0, "chance")

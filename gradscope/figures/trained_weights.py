@@ -6,11 +6,13 @@ so hardly pass a gradient on. Lines: median over seeds; bands: 10 % to 90 % of t
 three values.
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gradscope import courses, outcomes
 from gradscope.courses import Curve
+from gradscope.drawing import CannotDrawError
 from gradscope.loading import Loaded
 
 MEASURE = "training"
@@ -30,6 +32,8 @@ ROWS = {
 def table(results: Loaded) -> pd.DataFrame:
     """panel, truncation (or another parameter), measure, step, then low, median and high over seeds."""
     found = outcomes.curves(results, [measure for row in ROWS.values() for measure in row])
+    if not np.isfinite(found["median"]).any():
+        raise CannotDrawError("needs runs with weights that are finite numbers")
     return found.drop(columns="seeds")
 
 
@@ -38,7 +42,7 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, placed = courses.draw(table, ROWS)
     for (_, measure), ax in placed.items():
         if measure.startswith("spectral"):
-            courses.logarithmic(ax, table.loc[table["measure"] == measure, "median"])
+            courses.logarithmic(ax, courses.numbers(table).loc[table["measure"] == measure, "median"])
         if measure == "spectral_radius":
             ax.axhline(1.0, color="0.7", linewidth=0.6, zorder=0)
         elif measure == "saturated_share":

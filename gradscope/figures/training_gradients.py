@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from gradscope import courses, outcomes
 from gradscope.courses import Curve
-from gradscope.drawing import hue_of, looks_for
+from gradscope.drawing import CannotDrawError, hue_of, looks_for
 from gradscope.history import History
 from gradscope.loading import Loaded
 
@@ -41,6 +41,8 @@ def table(results: Loaded) -> pd.DataFrame:
     found = outcomes.curves(results, [*NORMS, "clip_share"]).drop(columns="seeds")
     if isinstance(results, History):
         found = pd.concat([outcomes.binned(results), found[found["measure"] == "clip_share"]])
+    if not np.isfinite(found.loc[found["measure"] == "log10_grad", "median"]).any():
+        raise CannotDrawError("needs runs with a gradient")
     levels = outcomes.thresholds(results)
     return found.merge(levels, on=[name for name in levels if name != "threshold"])
 

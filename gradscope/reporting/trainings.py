@@ -55,7 +55,8 @@ def _remembered(results: Results) -> Iterator[Finding]:
     if runs.empty:
         return
     hue = outcomes.hue_of(results, runs["across"].unique()) or "truncation"
-    runs[hue] = runs[hue].astype(str)
+    prefix = f"{hue} " if pd.api.types.is_numeric_dtype(runs[hue]) else ""
+    runs[hue] = prefix + runs[hue].astype(str)
     for (task, panel), own in runs.groupby(["task", "panel"], observed=True):
         table = analysis.quantiles(own, [hue, "span"], "ratio")
         rows = _rows(table, [hue, "span"], "test loss / chance").rename(columns={"span": "how far back (steps)"})

@@ -54,8 +54,8 @@ class Series:
         return self.encode(excerpts(self.source.values, stream(seed, "starts"), seq_len, batch_size))
 
     def corpus(self, seed: int) -> NDArray[Any]:  # noqa: ARG002
-        """The series."""
-        return self.source.values
+        """The series, as it stands in the file."""
+        return self.source.given
 
     def encode(self, windows: NDArray[Any]) -> Sequences:
         """The next value."""

@@ -285,7 +285,6 @@ def test_a_file_is_normalised_by_its_training_part(tmp_path, changed):
     np.testing.assert_allclose(batches[0].x, batches[1].x, rtol=0, atol=1e-12)
 
 
-@pytest.mark.xfail(reason="a file is normalised as a whole before, which costs digits")
 def test_a_glitch_in_what_is_held_out_costs_the_training_part_no_digits(tmp_path):
     values = np.random.default_rng(0).standard_normal(300).cumsum()
     feeds = []

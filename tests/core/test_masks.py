@@ -164,7 +164,6 @@ def test_what_the_padding_holds_does_not_matter(spec, loss_steps, activation, x,
     assert_same(padded(case, x, y).backprop(**how), case.backprop(**how))
 
 
-@pytest.mark.xfail(reason="readout multiplies an infinite loss by a weight of 0", raises=AssertionError)
 @every_reduction
 @pytest.mark.parametrize(
     ("activation", "x", "y"), [("tanh", 0.0, 1e300), ("linear", 1e200, 0.0), ("relu", 1e300, -1e300)]
@@ -254,10 +253,7 @@ def test_unusable_mask_is_refused(mask, message):
         problem().backprop(mask=mask)
 
 
-ARRAY = pytest.param(np.array([2, 5]), marks=pytest.mark.xfail(reason="an array != a text", raises=ValueError))
-
-
-@pytest.mark.parametrize("loss_steps", ["all", 3, [2, 5], ARRAY])
+@pytest.mark.parametrize("loss_steps", ["all", 3, [2, 5], np.array([2, 5])])
 def test_loss_steps_beside_a_mask_are_refused(loss_steps):
     with pytest.raises(gs.InputError, match=r"^loss_steps: .* beside a mask; leave out one of them"):
         problem().backprop(mask=np.ones((9, 2), bool), loss_steps=loss_steps)

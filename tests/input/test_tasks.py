@@ -42,7 +42,7 @@ EXAMPLES = {
     "adding": [{}],
     "copy": [{}, {"symbols": 3, "length": 2}],
     "temporal-order": [{}],
-    "recall": [{}, {"lag": 3}, {"lag": 0}],
+    "recall": [{}, {"delay": 3}, {"delay": 0}],
 }
 ALONE = ("adding", "copy", "temporal-order")  # whose shorter sequences are no prefixes of longer ones
 MEMBERS = plugins.names(tasks.FAMILY)
@@ -504,7 +504,7 @@ def test_series_windows_are_consecutive_values_of_the_file(files, file, column, 
 @pytest.mark.parametrize("options", [{"file": "{files}/prices.csv", "column": "price"}, {}], ids=["file", "stocks"])
 def test_series_has_mean_0_and_power_1_over_the_whole_series(files, options):
     task = made("series", options, files)
-    values, _ = task.source
+    values, _, _ = task.source
     assert values.mean() == pytest.approx(0, abs=1e-12)
     assert (values**2).mean() == pytest.approx(task.input_power, rel=1e-12)
 
@@ -538,7 +538,7 @@ def test_series_without_a_file_is_the_stock_prices_in_matplotlib():
 def test_another_column_of_the_stock_prices_can_be_chosen():
     with np.load(Path(mpl.get_data_path()) / "sample_data" / "goog.npz") as file:
         volume = file["price_data"]["volume"].astype(float)
-    values, _ = tasks.task("series", column="volume").source
+    values, _, _ = tasks.task("series", column="volume").source
     np.testing.assert_allclose(values, (volume - volume.mean()) / volume.std(), rtol=1e-12, atol=1e-14)
 
 
@@ -547,7 +547,7 @@ def test_longest_is_tight_for_the_worst_start(tmp_path, N):
     np.save(tmp_path / "steps.npy", np.arange(N, dtype=float))
     task = tasks.task("series", file=str(tmp_path / "steps.npy"))
     T, last_start = task.longest, (N + 1) // 2 - 1
-    values, _ = task.source
+    values, _, _ = task.source
     x, y, _ = task.draw(0, T, 400, "mse")
     assert x[0].max() == values[last_start]  # the latest start occurs, and fits
     assert last_start + T == N - 1  # and ends at the last value: no longer one would

@@ -181,7 +181,8 @@ def test_a_training_that_stopped_early_says_so():
     said = findings(history)[0].text
     assert (
         said
-        == f"Stopped early at step {len(history.steps)} of 40: the validation loss had not become less at 2 looks in a row."
+        == f"Stopped early at step {len(history.steps)} of 40: the validation loss had not become less at 2 looks in a "
+        "row."
     )
 
 
@@ -310,8 +311,8 @@ def remembered(trainings, ratios):
 def test_up_to_where_a_memory_task_is_solved_is_said_of_each_truncation(trainings):
     finding = remembered(trainings, {"full": {1: 0.01, 3: 0.02}, "fixed:2": {1: 0.05, 3: 0.99}})
     assert finding.text == (
-        "Recall over 1 to 3 steps: solved (test loss below 10 % of chance, median over 3 seeds), by truncation: full at all "
-        "measured; fixed:2 up to 1. At chance (above 90 % of it): fixed:2 at 3."
+        "Recall over 1 to 3 steps: solved (test loss below 10 % of chance, median over 3 seeds), by truncation: full at "
+        "all measured; fixed:2 up to 1. At chance (above 90 % of it): fixed:2 at 3."
     )
     assert finding.figure == "memory"
     assert list(finding.rows["test loss / chance: median"]) == [0.05, 0.99, 0.01, 0.02]

@@ -60,7 +60,7 @@ def draw(table: pd.DataFrame, rows: Rows) -> tuple[Figure, Placed]:
             own = shown[(shown["panel"] == panel) & shown["measure"].isin(measures)]
             if alone:
                 own = own.assign(measure=own["measure"].map({name: words[name].word for name in measures}))
-            looks = looks_for(hue, own[hue] if alone else shown[hue])
+            looks = looks_for(hue, own[hue] if alone else shown[hue]) if len(own) else {}
             marker = "o" if own["step"].nunique() < FEW else None
             band_lines(ax, own, "step", {value: {**look, "marker": marker} for value, look in looks.items()})
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))

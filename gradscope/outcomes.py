@@ -197,7 +197,7 @@ def fading(history: History) -> pd.DataFrame:
         rate = growth_rate(lag, reach)
         decades = reach[-1] - reach[0] if np.isfinite(reach[0]) else np.nan
         rows.append((int(step), int(lag[-1]), rate, np.log(2.0) / -rate if rate < 0 else np.nan, float(decades)))
-    return pd.DataFrame(rows, columns=["step", "lags", "rate", "half_life", "decades"])
+    return pd.DataFrame(rows, columns=["step", "lags", "rate", "half_life", "decades"]).astype({"rate": float})
 
 
 def by_lag(history: History) -> pd.DataFrame:

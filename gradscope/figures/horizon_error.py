@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame) -> Figure:
     looks = {name: {"color": COLOURS[1:][i % 7], "linestyle": DASHES[1:][i % 5]} for i, name in enumerate(naive)}
     for name, own in table.groupby("predictor", sort=False):
         look = looks.get(str(name), {"color": "black", "linewidth": 1.6, "zorder": 3})
-        shown = courses.numbers(own, ["rmse"])
+        shown = courses.numbers(own, ["rmse"]).dropna(subset="rmse")
         ax.plot(shown["horizon"], shown["rmse"], label=str(name), gid=str(name), **look)
     ax.margins(x=0.02)
     own = courses.numbers(table, ["rmse"]).loc[~table["naive"] & (table["rmse"] > 0), "rmse"].dropna()

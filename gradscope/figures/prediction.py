@@ -7,10 +7,10 @@ the truth with half its range on both sides; predictions may leave it.
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradscope import courses
 from gradscope.drawing import COLOURS, CannotDrawError, canvas, label_ends
 from gradscope.history import History
 from gradscope.loading import Loaded
@@ -39,8 +39,8 @@ def draw(table: pd.DataFrame) -> Figure:
     ax.plot(table["t"], truth, color="0.75", linewidth=3.0, label="truth", gid="truth")
     looks: tuple[dict[str, Any], ...] = ({"linestyle": "none", "marker": ".", "markersize": 3.5}, {"linestyle": "-"})
     for (name, label), colour, look in zip(PREDICTIONS.items(), COLOURS, looks, strict=False):
-        shown = table[name].where(np.isfinite(table[name]))
-        ax.plot(table["t"], shown, color=colour, label=label, gid=name, **look)
+        shown = courses.numbers(table, [name]).dropna(subset=name)
+        ax.plot(shown["t"], shown[name], color=colour, label=label, gid=name, **look)
     margin = 0.5 * (truth.max() - truth.min())
     ax.set(xlabel="step $t$ of the series", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
     label_ends(ax)

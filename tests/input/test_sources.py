@@ -270,7 +270,7 @@ def test_column_names_with_line_breaks_do_not_break_the_message(data):
 
 @pytest.mark.parametrize("column", ["", "0"])
 def test_columns_named_by_numbers_are_found_by_their_digits(data, column):
-    values, _ = series(data("numbered.parquet", pd.DataFrame({0: [1.0, 2.0, 6.0]})), column)
+    values, _, _ = series(data("numbered.parquet", pd.DataFrame({0: [1.0, 2.0, 6.0]})), column)
     np.testing.assert_allclose(values, (np.array([1, 2, 6]) - 3) / np.sqrt(14 / 3), rtol=1e-12)
 
 

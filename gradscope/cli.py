@@ -15,6 +15,7 @@ from gradscope import __version__, terminal
 from gradscope.errors import GradscopeError, InputError
 
 if TYPE_CHECKING:
+    from gradscope.loading import Loaded
     from gradscope.results import Results
 
 PRINTED = 10  # findings shown on the terminal; the report has all
@@ -252,13 +253,14 @@ def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def report(folders: tuple[Path, ...], out: Path | None, opened: bool, quiet: bool) -> None:
-    """Write the report and the figures of a sweep's folder again; of several, a page that holds them side by side.
+    """Write the report and figures of a sweep or training again; of several sweeps, a page with all side by side.
 
     \b
     gradscope report reports/spectral-radius --open
     gradscope report reports/sine reports/stocks
     """  # noqa: D301 - the mark that click looks for is a backspace
-    from gradscope.results import load
+    from gradscope.loading import load
+    from gradscope.results import load as load_sweep
 
     if len(folders) == 1:
         if out:
@@ -266,7 +268,7 @@ def report(folders: tuple[Path, ...], out: Path | None, opened: bool, quiet: boo
         path = _report(load(folders[0]), quiet)
     else:
         names = "-and-".join(folder.resolve().name for folder in folders)
-        path = _compare([load(folder) for folder in folders], out or folders[0].parent / f"{names}.html", quiet)
+        path = _compare([load_sweep(folder) for folder in folders], out or folders[0].parent / f"{names}.html", quiet)
     if opened:
         click.launch(str(path))
 
@@ -288,7 +290,7 @@ def _compare(results: list[Results], path: Path, quiet: bool) -> Path:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def verify(folder: Path, quiet: bool) -> None:
-    """Check every file of a sweep's folder against its checksum, and the tables against each other.
+    """Check every file of a sweep's or a training's folder against its checksum, and the tables against each other.
 
     Exit status 1 if anything is damaged, missing, stray or not finished.
     """
@@ -298,13 +300,13 @@ def verify(folder: Path, quiet: bool) -> None:
     for problem in found.problems:
         click.echo(problem, err=True)
     if found.problems:
-        click.echo("the same sweep again sets aside what is damaged, and measures what is lost with it", err=True)
+        click.echo("a sweep, run again, sets aside what is damaged, and measures what is lost with it", err=True)
     elif found.unfinished:
-        click.echo(f"{folder}: not finished: {found.unfinished}; the same sweep again goes on from there", err=True)
+        click.echo(f"{folder}: not finished: {found.unfinished}; the same command again goes on from there", err=True)
     if not found.ok:
         raise click.exceptions.Exit(1)
     if not quiet:
-        click.echo(f"{found.runs:,} runs in {folder}: every file is as it was written")
+        click.echo(f"{found.runs:,} run{'s' * (found.runs != 1)} in {folder}: every file is as it was written")
 
 
 @cli.command()
@@ -334,7 +336,7 @@ def figures(
     check: bool,
     quiet: bool,
 ) -> None:
-    """Draw the figures of a sweep's folder, each with a CSV of its numbers.
+    """Draw the figures of the folder of a sweep or training, each with a CSV of its numbers.
 
     \b
     gradscope figures reports/spectral-radius --style neurips --only gradient-vs-lag
@@ -342,7 +344,7 @@ def figures(
     gradscope figures reports/spectral-radius --check
     """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope import figures as drawings
-    from gradscope.results import load
+    from gradscope.loading import load
 
     results = load(folder)
     if not results.manifest["finished"]:
@@ -356,10 +358,8 @@ def figures(
             )
         _check_figures(results, place, only, quiet)
         return
-    if where:
-        results = results.where(where)
-    if hue or facet:
-        results = results.viewed(hue, facet)
+    if where or hue or facet:
+        results = _viewed(results, where, hue, facet)
     drawn = drawings.write(results, place, formats or drawings.FORMATS, only=only, style=style, latex=latex)
     for figure in drawn:
         if not quiet:
@@ -370,7 +370,16 @@ def figures(
             raise InputError(f"cannot be drawn: {figure.reason}", where=figure.name)
 
 
-def _check_figures(results: Results, folder: Path, only: tuple[str, ...], quiet: bool) -> None:
+def _viewed(loaded: Loaded, where: str | None, hue: str | None, facet: tuple[str, ...]) -> Results:
+    from gradscope.results import Results
+
+    if not isinstance(loaded, Results):
+        raise InputError("a single training has no runs to choose from", where="--where, --hue, --facet")
+    chosen = loaded.where(where) if where else loaded
+    return chosen.viewed(hue, facet) if hue or facet else chosen
+
+
+def _check_figures(results: Loaded, folder: Path, only: tuple[str, ...], quiet: bool) -> None:
     from gradscope.redrawing import check
 
     names, found = check(results, folder, only)
@@ -383,7 +392,7 @@ def _check_figures(results: Results, folder: Path, only: tuple[str, ...], quiet:
         click.echo(f"{len(names) - len(others)} of {len(names)} figures in {folder} are the same, byte for byte")
 
 
-def _part_done(results: Results) -> str:
+def _part_done(results: Loaded) -> str:
     return f"this is from {len(results.runs):,} of its {results.manifest['runs']:,} runs"
 
 
@@ -452,7 +461,7 @@ def list_experiments() -> None:
         click.echo(f"{name:<20} {len(resolved):>7,} runs  {first.removeprefix('# ')}")
 
 
-def _report(results: Results, quiet: bool) -> Path:
+def _report(results: Loaded, quiet: bool) -> Path:
     from rich.console import Console
 
     from gradscope.reporting import report

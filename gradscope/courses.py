@@ -100,7 +100,8 @@ def level(ax: Axes, value: float, name: str) -> None:
     near = low / NEAR <= value <= high * NEAR if ax.get_yscale() == "log" else low - span <= value <= high + span
     said = name if near else f"{name}: {value:.1g}"
     look: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
-    ax.plot(ax.dataLim.intervalx, [value, value], label=said, gid=name, **look)
+    left, right = ax.dataLim.intervalx
+    ax.plot([left, right] if left < right else ax.get_xlim(), [value, value], label=said, gid=name, **look)
     if not near:
         ax.set_ylim(low, high)
 

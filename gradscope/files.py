@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_files(folder: Path, digests: Mapping[str, str]) -> list[Path]:
+    """Those files of a folder that are missing, or have another SHA-256 than is said of them."""
+    files = [folder / name for name in digests]
+    return [path for path in files if not path.exists() or sha256_of(path) != digests[path.name]]
 
 
 def write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:

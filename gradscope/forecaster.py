@@ -87,7 +87,7 @@ class Forecaster:
         return self
 
     def predict(self, horizon: int = 1, y: ArrayLike | None = None) -> Floats:
-        """The next `horizon` values, (H,), after the series that was learnt, or after another past `y`; free running."""
+        """The next `horizon` values, (H,), after the series that was learnt, or another past `y`; free running."""
         self._refuse_unfitted()
         if not isinstance(horizon, int | np.integer) or horizon < 1:
             raise InputError(f"{horizon!r}", where="horizon", allowed="a whole number >= 1")

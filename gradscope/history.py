@@ -15,14 +15,13 @@ from gradscope import checkpoint
 from gradscope.curves import Curves, final
 from gradscope.errors import InputError
 from gradscope.evaluation import forecast, horizons, sample, scores, units
-from gradscope.files import DamagedError, read_json, sha256_of, write_json, write_whole
+from gradscope.files import DamagedError, changed_files, read_json, sha256_of, write_json, write_whole
 from gradscope.recurrence import Cell, Parameters
 from gradscope.results import View
 from gradscope.runs import Run
 from gradscope.store import MANIFEST
 from gradscope.training import State, Training
 
-TRAINING = "training"  # the kind of folder, in its manifest
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 TABLES = ("runs", "steps", "history", "lags", "samples", "scores", "forecast", "horizons")
 
@@ -162,20 +161,11 @@ def read(folder: Path) -> History:
         raise InputError(f"holds no training: {error}", where=str(folder)) from None
     if not manifest.get("finished"):
         raise InputError("the training is not finished", where=str(folder), hint="the same command goes on with it")
-    for name, digest in manifest["tables"].items():
-        if not (folder / name).exists() or sha256_of(folder / name) != digest:
-            raise InputError("is missing or damaged", where=str(folder / name), hint="train again in another folder")
+    for damaged in changed_files(folder, manifest["tables"]):
+        raise InputError("is missing or damaged", where=str(damaged), hint="train again in another folder")
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
     params, _ = checkpoint.read(folder / MODEL)
     return History(manifest, **tables, params=params, folder=folder)
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a folder holds a training, finished or not."""
-    try:
-        return read_json(folder / MANIFEST).get("kind") == TRAINING
-    except (DamagedError, FileNotFoundError):
-        return False
 
 
 def _lags(curves: Curves) -> pd.DataFrame:

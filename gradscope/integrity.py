@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gradscope import sealed
+from gradscope.files import changed_files, read_json
 from gradscope.records import rows_of
-from gradscope.store import RUNS, Store
+from gradscope.store import MANIFEST, RUNS, Store, is_training
 from gradscope.survey import Survey, survey
 
 
@@ -35,14 +36,16 @@ class Verdict(NamedTuple):
 
 
 def verify(folder: str | Path) -> Verdict:
-    """Check a sweep's folder. Nothing is changed.
+    """Check the folder of a sweep, or of a training. Nothing is changed.
 
-    Raises InputError if it holds no sweep.
+    Raises InputError if it holds neither.
 
     Examples
     --------
     `gs.verify("reports/spectral-radius").ok`
     """
+    if is_training(Path(folder)):
+        return _verify_training(Path(folder))
     store = Store(Path(folder))
     store.refuse_others()
     found = survey(store.folder)
@@ -77,3 +80,11 @@ def _disagreements(store: Store, found: Survey) -> list[str]:
         if not (np.array_equal(steps["run_id"].to_pandas().astype(str), ids) and np.array_equal(steps["t"], t)):
             wrong.append(f"{path}: holds other steps than its runs have")
     return wrong
+
+
+def _verify_training(folder: Path) -> Verdict:
+    manifest = read_json(folder / MANIFEST)
+    if not manifest["finished"]:
+        return Verdict((), 0, "the training has not come to its end")
+    damaged = changed_files(folder, manifest["tables"])
+    return Verdict(tuple(f"{path}: missing, or not as it was written" for path in damaged), 1)

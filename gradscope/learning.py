@@ -15,11 +15,11 @@ from gradscope.curves import Curves
 from gradscope.errors import InputError
 from gradscope.files import read_json, sha256_of, write_json
 from gradscope.grid import Sweep, resolve
-from gradscope.history import CHECKPOINT, TRAINING, History, history_of, is_training, read, save, written_text
+from gradscope.history import CHECKPOINT, History, history_of, read, save, written_text
 from gradscope.locking import LOCK, locked
 from gradscope.run import now, provenance
 from gradscope.runs import what_counts
-from gradscope.store import MANIFEST
+from gradscope.store import MANIFEST, TRAINING, is_training
 from gradscope.threads import one_blas_thread
 from gradscope.training import Observation, State, Step, Training, proceed
 

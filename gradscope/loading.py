@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gradscope import results
 from gradscope.grid import MEASURES
-from gradscope.history import History, is_training, read
+from gradscope.history import History, read
 from gradscope.results import Results
+from gradscope.store import is_training
 
 Loaded = Results | History
 

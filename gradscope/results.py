@@ -186,8 +186,6 @@ def load(folder: str | Path) -> Results:
     """
     store = Store(Path(folder))
     table = store.runs()
-    if (kind := store.manifest().get("kind")) is not None:
-        raise InputError(f"holds a {kind}, not a sweep", where=str(folder))
     curves = [name for name in table.column_names if name.startswith(HISTORY)]
     runs = table.drop_columns(curves).to_pandas()
     if runs.empty:

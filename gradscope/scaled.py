@@ -156,7 +156,8 @@ def unit_scaled(matrices: Floats) -> tuple[Floats, NDArray[np.int64]]:
     Those of ordinary size are left as they are, with exponent 0.
     """
     ordinary = -np.finfo(matrices.dtype).minexp // 16
-    largest = np.abs(matrices).max(axis=tuple(range(1, matrices.ndim)))
+    axes = tuple(range(1, matrices.ndim))
+    largest = np.maximum(matrices.max(axis=axes), -matrices.min(axis=axes))
     if largest.min() >= 2.0**-ordinary and largest.max() <= 2.0 ** (ordinary - 1):
         return matrices, np.zeros(len(matrices), np.int64)
     _, exponent = np.frexp(largest)

@@ -25,7 +25,7 @@ MISSING = {"", "na", "n/a", "nan", "null", "none"}  # how a missing value is wri
 
 
 class Source(NamedTuple):
-    """Data as one array along time, and a record of what it is and how it was normalised; `given`: as it stands there."""
+    """Data as one array along time, normalised and as `given`, and a record of what it is and how it was normalised."""
 
     values: NDArray[Any]
     record: dict[str, Any]

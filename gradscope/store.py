@@ -29,9 +29,18 @@ from gradscope.records import in_order, joined, one_of_each, rows_of, timesteps_
 
 MANIFEST, PLAN, RUNS, TIMESTEPS, SHARDS = "manifest.json", "plan.json", "runs.parquet", "timesteps", "shards"
 LOG = "sweep.log"
+TRAINING = "training"  # the kind of a folder that holds a single training, in its manifest
 FORMAT = 2  # of the folder
 TRIES = 5  # of reading what is being written
 MENDED = "the same sweep again sets it aside and measures what is lost with it"
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a folder holds a single training, finished or not."""
+    try:
+        return read_json(folder / MANIFEST).get("kind") == TRAINING
+    except (DamagedError, FileNotFoundError):
+        return False
 
 
 class Store:
@@ -70,6 +79,9 @@ class Store:
             if not self.is_ours:
                 raise InputError(f"cannot be read: {error}", where=str(self.folder / MANIFEST)) from None
             return  # damaged
+        if isinstance(content, dict) and content.get("kind") == TRAINING:
+            hint = "gradscope report and gradscope figures take it; or choose another folder"
+            raise InputError("holds a training, not a sweep", where=str(self.folder), hint=hint)
         # Either of two keys may be damaged.
         if not isinstance(content, dict) or not ("checksum" in content or content.get("format") == FORMAT):
             what = "holds no sweep of this gradscope, but the manifest.json of another version or program"

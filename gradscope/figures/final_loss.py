@@ -14,7 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradscope import analysis, courses, outcomes
-from gradscope.drawing import NAMES, CannotDrawError, band_lines, grid, hue_of, key, looks_for, named, word
+from gradscope.drawing import (
+    NAMES,
+    CannotDrawError,
+    band_lines,
+    grid,
+    hue_of,
+    key,
+    label_ends,
+    last_column,
+    looks_for,
+    named,
+    word,
+)
 from gradscope.history import History
 from gradscope.loading import Loaded
 
@@ -69,7 +81,11 @@ def draw(table: pd.DataFrame) -> Figure:
     for panel, (ax,) in axes.items():  # when all lines are there, which share an axis
         for level in table.loc[table["panel"] == panel, "naive"].dropna().unique():
             courses.level(ax, level, "best naive")
-    key(figure, axes, hue, looks)
+    if len(looks) > 1:
+        key(figure, axes, hue, looks)
+    else:  # only the level has a name
+        for ax in last_column(axes):
+            label_ends(ax)
     return figure
 
 
@@ -84,10 +100,8 @@ def _marks(ax: Axes, table: pd.DataFrame, words: list[str], looks: dict[Any, dic
     for value, own in placed.groupby(hue, observed=True):
         bars = [own["median"] - own["low"], own["high"] - own["median"]]
         look = {"color": looks[value]["color"], "marker": looks[value].get("marker", "o"), "markersize": 4}
-        drawn = ax.errorbar(
-            own[across], own["median"], bars, linestyle="none", linewidth=0.8, label=word(value), **look
-        )
-        drawn.lines[0].set_gid(named(hue, value))
+        marks = ax.errorbar(own[across], own["median"], bars, linestyle="none", linewidth=0.8, **look).lines[0]
+        marks.set(gid=named(hue, value), label=word(value) if len(values) > 1 else "_alone")
     turned: dict[str, Any] = {"rotation": 30.0, "ha": "right"} if sum(map(len, words)) > 24 else {}
     ax.set_xticks(range(len(words)), words, **turned)
     ax.set_xlim(-0.6, len(words) - 0.4)

@@ -37,10 +37,14 @@ def _end(history: History) -> Iterator[Finding]:
 
 
 def _losses(history: History) -> Iterator[Finding]:
-    row = history.runs.iloc[0]
+    row, steps = history.runs.iloc[0], len(history.steps)
+    after = f"After {steps:,} step{'' if steps == 1 else 's'}"
+    if not np.isfinite(row["validation_loss"]):
+        yield Finding(f"{after} no loss was a finite number.", "learning-curves", "outcome", detail="losses")
+        return
     bits = f", {row['test_loss'] / np.log(2.0):.3g} bits a character" if row["task"] == "text" else ""
     text = (
-        f"After {len(history.steps):,} steps the test loss is {loss_of(row['test_loss'])} "
+        f"{after} the test loss is {loss_of(row['test_loss'])} "
         f"({LOSSES[row['loss']]}{bits}), the validation loss {loss_of(row['validation_loss'])}, with the parameters "
         f"after step {int(row['best_step']):,}, which had the least validation loss."
     )
@@ -77,6 +81,10 @@ def _ahead(history: History) -> Iterator[Finding]:
     wide = 100.0 / scale * table.pivot_table("rmse", "predictor", "horizon", sort=False, dropna=False)
     errors = wide[list(spans := _spans(last, period))].set_axis(list(spans.values()), axis=1)
     errors[f"over all {last} steps"] = np.sqrt((wide**2).mean(axis=1, skipna=False))
+    if not np.isfinite(errors.loc[NETWORK]).any():
+        text = "Running freely, its predictions leave the range of numbers."
+        yield Finding(text, "horizon-error", "outcome", "", "running freely")
+        return
     said = listed([f"{percent(error)} {when}" for when, error in errors.loc[NETWORK].items()])
     text = f"Running freely, its RMS error is {said} (in % of the {unit}; {origins} origins in the test part)."
     naive = errors.drop(index=NETWORK).iloc[:, -1].dropna()
@@ -114,6 +122,10 @@ def _faded(history: History) -> Iterator[Finding]:
     looks = outcomes.fading(history)
     known = looks[np.isfinite(looks["rate"])]
     if known.empty:
+        zero = history.lags[np.isneginf(history.lags["log10_reach"])]
+        if len(zero):
+            text = f"The gradient of the last loss, under full BPTT, is exactly zero at lag {zero['lag'].min()}."
+            yield Finding(text, "step-lag-map", "training", detail="reach")
         return
     first, last = known.iloc[0], known.iloc[-1]
     before, after = (f"{_pace(look['rate'])} back ({_change(look)})" for look in (first, last))

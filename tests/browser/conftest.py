@@ -88,11 +88,22 @@ def comparison(results: gs.Results, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copytree(results.folder, folder / "first")
     other = _sweep(folder, activation="tanh", draws=0, seeds=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "names", lambda: ("gradient-vs-lag", "radius-lag-map"))
+        patch.setattr(figures, "names", lambda *_: ("gradient-vs-lag", "radius-lag-map"))
         return compare([gs.load(folder / "first"), other], folder / "comparison.html")
 
 
-@pytest.fixture(scope="session", params=["report", "comparison"])
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a training on a hostile text."""
+    folder = tmp_path_factory.mktemp("training")
+    text = folder / "hostile.txt"
+    text.write_text(HOSTILE * 40, encoding="utf-8")
+    keys = {"hidden_size": 8, "batch_size": 4, "seq_len": 10, "steps": 30, "record_every": 5, "learning_rate": 0.05}
+    named = f"gradscope train text --file {HOSTILE}"
+    return gs.report(gs.train("text", folder / "out", file=str(text), command=named, **keys))
+
+
+@pytest.fixture(scope="session", params=["report", "comparison", "training"])
 def either(request: pytest.FixtureRequest) -> Path:
     """A page that gradscope writes."""
     return request.getfixturevalue(request.param)

@@ -28,6 +28,15 @@ def test_the_comparison_is_accessible(look, comparison, scheme, width):
     assert applied >= APPLIED
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1400)])
+def test_the_report_of_a_training_is_accessible(look, training, scheme, width):
+    page = look(training, color_scheme=scheme, viewport={"width": width, "height": 800})
+    unfold(page)
+    found, applied = violations(page)
+    assert found == ""
+    assert applied >= APPLIED
+
+
 def test_what_is_not_accessible_is_found(visit, tmp_path):
     bad = tmp_path / "bad.html"
     pale = "<p style='color: #ccc; background: #fff'>pale</p>"

@@ -369,7 +369,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path, small):
         train(tmp_path / "file" / "out")
 
 
-@pytest.mark.xfail(reason="a sweep takes the folder of a training for its own")
 def test_a_sweep_does_not_go_into_the_folder_of_a_training(finished):
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     with pytest.raises(gs.InputError, match=r"copy: "):

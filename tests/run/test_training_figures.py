@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 import gradscope as gs
 from gradscope import courses, figures, outcomes
@@ -310,6 +311,16 @@ def test_each_memory_task_says_how_far_back_it_reaches_and_what_chance_is(keys, 
     table = memory.table(results)
     assert set(table["span"]) == spans
     np.testing.assert_allclose(table["median"], results.runs["test_loss"] / chance)
+
+
+def test_a_single_span_has_a_mark_with_a_bar_for_each_truncation(tmp_path):
+    results = swept(tmp_path, task="recall", delay=2, seq_len=6, truncation=["full", "fixed:2"], seeds=2)
+    table = memory.table(results)
+    assert table["span"].tolist() == [2, 2]
+    ax = memory.draw(table).axes[0]
+    assert list(ax.get_xticks()) == [2]
+    bars = [bar.get_segments()[0] for bar in ax.collections if isinstance(bar, LineCollection)]
+    np.testing.assert_allclose(np.array(bars)[:, :, 1], table[["low", "high"]])
 
 
 def test_memory_may_be_told_apart_by_another_parameter_but_not_by_what_it_is_drawn_against(trainings):

@@ -20,6 +20,7 @@ from gradscope.reporting.findings import findings
 from gradscope.reporting.training import shown_texts
 
 TINY = {"hidden_size": 4, "batch_size": 2, "steps": 6, "record_every": 2, "seq_len": 6}
+TRAINED = {"hidden_size", "seq_len", "batch_size", "steps", "record_every", "learning_rate"}  # keys of `training`
 HOSTILE = "</pre><script>alert(1)</script>"
 
 
@@ -49,11 +50,19 @@ def writer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def swept_page(trainings, tmp_path_factory):
-    """The page of a sweep of trainings."""
+    """The page of a sweep of trainings, with two of its figures."""
     folder = tmp_path_factory.mktemp("report") / "out"
     shutil.copytree(trainings.folder, folder)
-    text = gs.report(gs.load(folder), formats=()).read_text(encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "names", lambda *_: ("final-loss", "memory"))
+        text = gs.report(gs.load(folder), formats=()).read_text(encoding="utf-8")
     return text, Page(text)
+
+
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Have pages hold one figure, where it is about something else."""
+    monkeypatch.setattr(figures, "names", lambda *_: ("learning-curves",))
 
 
 def of(loaded, topic, detail=""):
@@ -161,7 +170,7 @@ def test_what_the_weights_became_is_said(training):
     assert f"The spectral radius of W_hh went {radii}, its spectral norm" in text
 
 
-def test_a_training_that_diverged_says_so_first_and_has_its_report(tmp_path):
+def test_a_training_that_diverged_says_so_first_and_has_its_report(tmp_path, one_figure):
     keys = {"optimizer": "sgd", "learning_rate": 50.0, "clip": "off", "activation": "linear", "spectral_radius": 1.3}
     history = gs.train("sine", tmp_path / "out", **TINY | keys | {"steps": 40})
     step = len(history.steps)
@@ -184,6 +193,64 @@ def test_a_training_that_stopped_early_says_so():
         == f"Stopped early at step {len(history.steps)} of 40: the validation loss had not become less at 2 looks in a "
         "row."
     )
+
+
+ODD = {
+    "one step": ("noise", {"seq_len": 1}),
+    "one update": ("sine", {"steps": 1, "seq_len": 3}),
+    "no gradient": ("sine", {"activation": "relu", "input_scale": 0.0}),
+    "an early loss": ("noise", {"loss_steps": 3, "seq_len": 8}),
+    "coins": ("adding", {"truncation": "random:3", "clip": "value:0.01"}),
+    "explosion": (
+        "sine",
+        {
+            "activation": "linear",
+            "spectral_radius": 5.0,
+            "seq_len": 40,
+            "optimizer": "sgd",
+            "learning_rate": 1e6,
+            "clip": "off",
+        },
+    ),
+    "overflow": ("sine", {"activation": "linear", "spectral_radius": 1e30, "seq_len": 400}),
+}
+
+
+@pytest.mark.parametrize(("task", "keys"), ODD.values(), ids=ODD)
+def test_odd_trainings_have_figures_and_findings(task, keys, tmp_path):
+    history = gs.train(task, **TINY | keys)
+    drawn = figures.write(history, tmp_path, formats=[])
+    assert all(one.files or one.reason for one in drawn)
+    texts = " ".join(finding.text for finding in findings(history))
+    assert "nan" not in texts
+    assert "inf" not in texts
+
+
+ODD_SWEEPS = {
+    "several tasks": {"task": ["recall", "adding", "copy"], "length": 1, "delay": 2, "truncation": ["full", "fixed:2"]},
+    "radii": {"task": "sine", "spectral_radius": [0.1 * tenth for tenth in range(1, 10)]},
+    "steps and looks": {"task": "sine", "steps": [2, 5], "record_every": [2, 3]},
+    "losses": {"task": "noise", "loss": ["mse", "cross_entropy"], "output_size": 3},
+    "nothing but explosions": {
+        "task": "sine",
+        "learning_rate": [1e6, 1e7],
+        "optimizer": "sgd",
+        "clip": "off",
+        "activation": "linear",
+    },
+}
+
+
+@pytest.mark.parametrize("overrides", ODD_SWEEPS.values(), ids=ODD_SWEEPS)
+def test_odd_sweeps_of_trainings_have_figures_and_findings(overrides, tmp_path):
+    (tmp_path / "odd.toml").write_text('[sweep]\nname = "odd"\nmeasure = "training"\n')
+    odd = gs.sweep(tmp_path / "odd.toml", tmp_path / "out", overrides=TINY | overrides, jobs=1)
+    drawn = {one.name: one for one in figures.write(odd, tmp_path / "figures", formats=[])}
+    assert all(one.files or one.reason.startswith("needs runs") for one in drawn.values())
+    assert drawn["learning-curves"].files
+    texts = " ".join(finding.text for finding in findings(odd))
+    assert "nan" not in texts
+    assert "inf" not in texts
 
 
 # --- the page of a training -------------------------------------------------------------------------------------------
@@ -234,26 +301,16 @@ def test_the_page_says_what_was_trained_its_scores_its_methods_and_where_it_come
     assert "chen2018dynamical" not in text  # theory of networks as they are drawn
 
 
-def test_the_report_of_a_training_is_the_same_when_written_again_and_leaves_it_whole(page):
-    folder, text, _ = page
+def test_the_report_of_a_training_is_the_same_when_written_again_and_leaves_it_whole(training, tmp_path, one_figure):
+    folder = shutil.copytree(training.folder, tmp_path / "out")
+    text = gs.report(gs.load(folder)).read_text(encoding="utf-8")
     assert gs.report(gs.load(folder)).read_text(encoding="utf-8") == text
-    assert (
-        gs.train(
-            "sine",
-            folder,
-            **{key: gs.load(folder).run[key] for key in ("hidden_size", "seq_len")}
-            | {
-                "batch_size": 8,
-                "steps": 120,
-                "record_every": 20,
-                "learning_rate": 0.01,
-            },
-        ).status
-        == "ok"
-    )  # nothing is trained again, and the folder is no stranger's
+    keys = {key: value for key, value in training.run.parameters.items() if key in TRAINED}
+    again = gs.train("sine", folder, **keys)  # nothing is trained again, and the folder is no stranger's
+    assert again.manifest == gs.load(folder).manifest
 
 
-def test_texts_are_shown_as_they_come_and_escaped(writer):
+def test_texts_are_shown_as_they_come_and_escaped(writer, one_figure):
     text = gs.report(writer, formats=()).read_text(encoding="utf-8")
     parsed = Page(text)
     assert HOSTILE not in text
@@ -292,7 +349,7 @@ def test_a_folder_is_loaded_as_what_it_holds(training, trainings):
 def test_the_page_of_a_sweep_of_trainings_has_no_part_of_gradients(swept_page, trainings):
     text, parsed = swept_page
     assert {"explorer", "ledger", "method-bias", "gradient-vs-lag"}.isdisjoint(parsed.ids)
-    assert {"memory", "final-loss", "learning-curves", "method-recorded", "failures", "sweep"} <= set(parsed.ids)
+    assert {"memory", "final-loss", "method-recorded", "failures", "sweep"} <= set(parsed.ids)
     anchors = {link[1:] for link in parsed.links if link.startswith("#")}
     assert anchors <= set(parsed.ids)
     assert not (trainings.folder / "ledger.parquet").exists()
@@ -311,8 +368,8 @@ def remembered(trainings, ratios):
 def test_up_to_where_a_memory_task_is_solved_is_said_of_each_truncation(trainings):
     finding = remembered(trainings, {"full": {1: 0.01, 3: 0.02}, "fixed:2": {1: 0.05, 3: 0.99}})
     assert finding.text == (
-        "Recall over 1 to 3 steps: solved (test loss below 10 % of chance, median over 3 seeds), by truncation: full at "
-        "all measured; fixed:2 up to 1. At chance (above 90 % of it): fixed:2 at 3."
+        "Recall over 1 to 3 steps: solved (test loss below 10 % of chance, median over 3 seeds), by truncation: full "
+        "at all measured; fixed:2 up to 1. At chance (above 90 % of it): fixed:2 at 3."
     )
     assert finding.figure == "memory"
     assert list(finding.rows["test loss / chance: median"]) == [0.05, 0.99, 0.01, 0.02]
@@ -382,7 +439,7 @@ def test_what_radii_became_is_said_of_each_that_was_swept(waves):
     assert f"from 0.5 to {medians[0.5]:.3g} and from 1 to {medians[1.0]:.3g}" in text
 
 
-def test_a_sweep_of_one_setting_has_findings_and_a_report(tmp_path):
+def test_a_sweep_of_one_setting_has_findings_and_a_report(tmp_path, one_figure):
     (tmp_path / "one.toml").write_text('[sweep]\nname = "one"\nmeasure = "training"\ntask = "copy"\nlength = 1\n')
     one = gs.sweep(tmp_path / "one.toml", tmp_path / "out", overrides=TINY, jobs=1)
     assert outcomes.swept(one) == []
@@ -392,14 +449,11 @@ def test_a_sweep_of_one_setting_has_findings_and_a_report(tmp_path):
     Page(gs.report(one, formats=()).read_text(encoding="utf-8"))
 
 
-def test_sweeps_of_trainings_are_compared_by_their_test_losses(
-    waves, trainings, training, small, tmp_path, monkeypatch
-):
+def test_sweeps_of_trainings_are_compared_by_their_test_losses(waves, trainings, training, small, tmp_path, one_figure):
     shutil.copytree(waves.folder, tmp_path / "first")
     shutil.copytree(waves.folder, tmp_path / "second")
     first, second = (gs.load(tmp_path / name) for name in ("first", "second"))
     second.runs["test_loss"] *= 2.0
-    monkeypatch.setattr(figures, "names", lambda *_: ("final-loss",))
     text = compare([first, second], tmp_path / "comparison.html").read_text(encoding="utf-8")
     Page(text)
     assert text.count('<td class="number">2</td>') == 0

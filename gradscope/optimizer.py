@@ -24,10 +24,10 @@ class Optimizer(Protocol):
         """Names of what it remembers; all of it is zero at first."""
         ...
 
-    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int, scratch: Floats) -> None:
         """Change the parameters `values` (C, D), and the `slots`, in place; `number` counts steps from 1.
 
-        `rate` (C, 1) are the learning rates; `gradient` (C, D) may be overwritten.
+        `rate` (C, 1) are the learning rates; `gradient` and `scratch` (C, D) may be overwritten.
         """
         ...
 

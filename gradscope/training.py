@@ -143,7 +143,7 @@ class Training:
         self.clip, self.truncation = clip_of(like["clip"]), truncation(like["truncation"])
         self._tossing = self.truncation if isinstance(self.truncation, Tossing) else None
         self._flat = np.empty((len(runs), sum(map(prod, self.cell.shapes().values()))), like["dtype"])
-        self._parts = self.by_name(self._flat)
+        self._parts, self._scratch = self.by_name(self._flat), np.empty_like(self._flat)
         self._rate = np.full((len(runs), 1), like["learning_rate"], like["dtype"])
         self._workspace = Workspace()
         self._plans: dict[bytes, tuple[Request, list[Pass]]] = {}
@@ -310,7 +310,9 @@ class Training:
         kept = state.values[still]
         self._flat[still] = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            self.optimizer.step(state.values, self._flat, state.slots, self._rate * rate, state.number + 1)
+            self.optimizer.step(
+                state.values, self._flat, state.slots, self._rate * rate, state.number + 1, self._scratch
+            )
         state.values[still] = kept
 
     def _stop_hopeless(self, state: State, loss: Floats, log10: Floats) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Workspace(threading.local):
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array whose content is whatever was there before; zeros the first time."""
-        size, key = int(np.prod(shape)), (name, np.dtype(dtype).str)
+        size, key = prod(shape), (name, np.dtype(dtype).str)
         if key not in self._kept or self._kept[key].size < size:
             self._kept.pop(key, None)
             self._kept[key] = np.zeros(size, dtype)

@@ -26,13 +26,12 @@ class Adagrad:
         if self.epsilon == 0:
             raise InputError("EPSILON must be above 0: gradients of 0 would be divided by it")
 
-    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int, scratch: Floats) -> None:
         """S += g^2; w -= rate g / sqrt(s + epsilon)."""
         squares = slots["squares"]
-        change = gradient * gradient
-        squares += change
-        np.add(squares, self.epsilon, out=change)
-        np.sqrt(change, out=change)
-        np.divide(gradient, change, out=gradient)
+        squares += np.multiply(gradient, gradient, out=scratch)
+        np.add(squares, self.epsilon, out=scratch)
+        np.sqrt(scratch, out=scratch)
+        np.divide(gradient, scratch, out=gradient)
         gradient *= rate
         values -= gradient

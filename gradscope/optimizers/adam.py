@@ -29,12 +29,16 @@ class Adam:
         if self.epsilon == 0:
             raise InputError("EPSILON must be above 0: gradients of 0 would be divided by it")
 
-    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int, scratch: Floats) -> None:
         """M = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and the step along m / sqrt(v)."""
         mean, square = slots["mean"], slots["square"]
-        mean += (1.0 - self.beta1) * (gradient - mean)
+        np.subtract(gradient, mean, out=scratch)
+        scratch *= 1.0 - self.beta1
+        mean += scratch
         np.multiply(gradient, gradient, out=gradient)
-        square += (1.0 - self.beta2) * (gradient - square)
+        np.subtract(gradient, square, out=scratch)
+        scratch *= 1.0 - self.beta2
+        square += scratch
         np.sqrt(square, out=gradient)
         gradient *= 1.0 / sqrt(1.0 - self.beta2**number)
         gradient += self.epsilon

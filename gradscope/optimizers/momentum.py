@@ -7,6 +7,8 @@ rate does not enter the velocity, PyTorch's SGD.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from gradscope.optimizer import Slots, fraction
 from gradscope.scaled import Floats
 
@@ -21,9 +23,9 @@ class Momentum:
     def __post_init__(self) -> None:
         fraction(mu=self.mu)
 
-    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int, scratch: Floats) -> None:
         """V = mu v + g; w -= rate v."""
         velocity = slots["velocity"]
         velocity *= self.mu
         velocity += gradient
-        values -= rate * velocity
+        values -= np.multiply(velocity, rate, out=scratch)

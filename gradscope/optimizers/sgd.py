@@ -13,7 +13,7 @@ class Sgd:
 
     slots: ClassVar[tuple[str, ...]] = ()
 
-    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int) -> None:
+    def step(self, values: Floats, gradient: Floats, slots: Slots, rate: Floats, number: int, scratch: Floats) -> None:
         """W -= rate g."""
         gradient *= rate
         values -= gradient

@@ -111,12 +111,12 @@ def listed(words: Sequence[str]) -> str:
 def percent(value: float) -> str:
     """A number that is in per cent already, in two or three digits.
 
-    >>> percent(3.14159), percent(121.2), percent(np.nan)
-    ('3.1 %', '121 %', 'beyond the range of numbers')
+    >>> percent(3.14159), percent(99.9), percent(121.2), percent(np.nan)
+    ('3.1 %', '99.9 %', '121 %', 'beyond the range of numbers')
     """
     if not np.isfinite(value):
         return "beyond the range of numbers"
-    return f"{value:.3g} %" if value >= 100 else f"{value:.2g} %"
+    return f"{value:.3g} %" if value >= 99.5 else f"{value:.2g} %"
 
 
 def loss_of(value: float) -> str:

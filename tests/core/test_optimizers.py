@@ -80,7 +80,7 @@ def taken(spec, values, gradients, rate, dtype=np.float64):
     slots = begin(member, values)
     rate = np.broadcast_to(np.array(rate, dtype), (len(values), 1))
     for number, gradient in enumerate(gradients, 1):
-        member.step(values, np.array(gradient, dtype), slots, rate, number)
+        member.step(values, np.array(gradient, dtype), slots, rate, number, np.empty_like(gradient))
     return values, slots
 
 
@@ -133,7 +133,7 @@ def test_changes_are_in_place(spec):
     assert set(slots) == set(member.slots)
     assert all(slot.shape == own.shape and not slot.any() for slot in slots.values())
     before = dict(slots)
-    assert member.step(own, gradients[0].copy(), slots, np.full((C, 1), 0.1), 1) is None
+    assert member.step(own, gradients[0].copy(), slots, np.full((C, 1), 0.1), 1, np.empty_like(own)) is None
     assert not np.array_equal(own, values)
     assert slots.keys() == before.keys()
     assert all(slots[name] is slot for name, slot in before.items())
@@ -185,7 +185,7 @@ def test_goes_on_from_its_slots(spec):
     half, slots = taken(spec, values, gradients[: STEPS // 2], 0.1)
     slots = {name: slot.copy() for name, slot in slots.items()}
     for number in range(STEPS // 2, STEPS):
-        member.step(half, gradients[number].copy(), slots, np.full((C, 1), 0.1), number + 1)
+        member.step(half, gradients[number].copy(), slots, np.full((C, 1), 0.1), number + 1, np.empty_like(half))
     np.testing.assert_array_equal(half, whole)
 
 
@@ -195,7 +195,7 @@ def test_descends_a_bowl(name):
     member, own = optimizer(name), problem()[0]
     slots = begin(member, own)
     for number in range(1, 2001):
-        member.step(own, curvature * own, slots, np.full((C, 1), 0.05), number)
+        member.step(own, curvature * own, slots, np.full((C, 1), 0.05), number, np.empty_like(own))
     assert np.square(own).sum() < 0.05 * np.square(values).sum()
 
 

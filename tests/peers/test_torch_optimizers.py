@@ -28,7 +28,7 @@ def test_agrees_with_torch_optim(spec, rate, disagreements):
     for number, gradient in enumerate(gradients, 1):
         leaf.grad = torch.tensor(gradient)
         peer.step()
-        member.step(values, gradient.copy(), slots, np.full((4, 1), rate), number)
+        member.step(values, gradient.copy(), slots, np.full((4, 1), rate), number, np.empty_like(values))
         expected = leaf.detach().numpy()
         disagreements.append(np.linalg.norm(values - expected) / np.linalg.norm(expected))
         np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-13)

@@ -134,6 +134,6 @@ def test_the_report_recommends_a_threshold(costed, tmp_path):
 def test_a_heavy_tail_gets_no_threshold(costed):
     runs = costed.runs.copy()
     runs["log10_norm_p90"] = runs["log10_norm_p50"] + 4.0
-    heavy = type(costed)(costed._store, runs)
+    heavy = type(costed)(costed._store, runs, costed._curves)
     texts = [finding.text for finding in findings(heavy) if finding.figure == "clip-threshold"]
     assert all("the tail spans 4.0 decades: no threshold serves all steps" in text for text in texts)

@@ -156,7 +156,7 @@ class SequentialPartitioning:
     def __post_init__(self) -> None:
         if self.batches < 1:
             what = f"{self.length} values in {self.batch_size} parts are fewer than one window of {self.seq_len} + 1"
-            hint = "or a smaller batch_size"
+            hint = 'or a smaller batch_size (they are read side by side), or batching = "random"'
             most = (self.length - 1) // self.batch_size
             raise InputError(what, where="seq_len", allowed=f"at most {most}" if most else "", hint=hint)
 

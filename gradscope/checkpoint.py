@@ -23,13 +23,14 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any
     """Write arrays by name and a note, anything that JSON can hold, into one file."""
     from safetensors.numpy import save
 
-    note = {**note, DIGEST: _digest(arrays)}
+    note = {**note, DIGEST: digest(arrays)}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = save(contiguous, {NOTE: json.dumps(note)})
     write_whole(path, lambda place: place.write_bytes(content))
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The SHA-256 of arrays and their names."""
     sha256 = hashlib.sha256()
     for name in sorted(arrays):
         sha256.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -43,6 +44,8 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), allowed="a safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
             written = (file.metadata() or {}).get(NOTE)
@@ -51,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
     except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: of numbers that NumPy has not
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot be read as safetensors: {reason}", where=str(path)) from None
-    if isinstance(note, dict) and note.pop(DIGEST, None) != _digest(arrays):
+    if isinstance(note, dict) and note.pop(DIGEST, None) != digest(arrays):
         raise InputError("damaged: its checksum differs", where=str(path))
     return arrays, note
 

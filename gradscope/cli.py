@@ -131,15 +131,17 @@ def sweep(
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the training.  [reports/train-TASK]")
 @click.option("--cell", help="elman.  [elman]")
 @click.option("--activation", help="tanh, relu, sigmoid or linear.  [tanh]")
-@click.option("--hidden-size", type=int, help="Units.")
-@click.option("--seq-len", type=int, help="Steps of a window: as far as gradients can go back.")
-@click.option("--batch-size", type=int, help="Examples of a minibatch.")
-@click.option("--batching", help="random (state reset) or sequential (state carried).")
+@click.option("--hidden-size", type=int, help="Units.  [64, or the task's]")
+@click.option("--seq-len", type=int, help="Steps of a window: as far as gradients can go back.  [50, or the task's]")
+@click.option("--batch-size", type=int, help="Examples of a minibatch.  [32, or the task's]")
+@click.option(
+    "--batching", help="random (state reset) or sequential (state carried).  [sequential if there is a series]"
+)
 @click.option("--truncation", help="full, fixed:TAU, chunked:TAU, random:TAU, ...  [full]")
-@click.option("--clip", help="norm:THETA, value:THETA, norm-each:THETA or none.  [norm:1]")
+@click.option("--clip", help="norm:THETA, value:THETA, norm-each:THETA, or off (none).  [norm:1]")
 @click.option("--optimizer", help="sgd, momentum[:MU], adagrad or adam.  [adam]")
-@click.option("--learning-rate", type=float, help="[0.001]")
-@click.option("--steps", type=int, help="Updates of the parameters.")
+@click.option("--learning-rate", type=float, help="[0.001, or the task's]")
+@click.option("--steps", type=int, help="Updates of the parameters.  [2000, or the task's]")
 @click.option("--patience", type=int, help="Stop after so many looks without a lower validation loss.  [0: never]")
 @click.option("--seed", type=int, help="Of weights and data.  [0]")
 @click.option("--file", help="The data, of series (CSV, Parquet, .npy) and text (UTF-8).  [shipped data]")
@@ -235,9 +237,12 @@ def ledger(folder: Path, radii: tuple[float, ...], parameter: str, as_json: bool
     """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope.accounting import excerpt
     from gradscope.accounting import ledger as find_ledger
+    from gradscope.loading import measure_of
     from gradscope.results import load
 
     results = load(folder)
+    if measure_of(results) == "training":
+        raise InputError("a sweep of trainings, but the ledger is of gradients", where=str(folder))
     table = find_ledger(results, timed=True)
     if not results.manifest["finished"]:
         click.echo(f"the sweep is not finished: {_part_done(results)}", err=True)
@@ -261,12 +266,15 @@ def report(folders: tuple[Path, ...], out: Path | None, opened: bool, quiet: boo
     """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope.loading import load
     from gradscope.results import load as load_sweep
+    from gradscope.store import is_training
 
     if len(folders) == 1:
         if out:
             raise InputError("is for comparisons", where="--out", hint="the report of one sweep stands in its folder")
         path = _report(load(folders[0]), quiet)
     else:
+        for folder in filter(is_training, folders):
+            raise InputError("a single training, but comparisons are of sweeps", where=str(folder))
         names = "-and-".join(folder.resolve().name for folder in folders)
         path = _compare([load_sweep(folder) for folder in folders], out or folders[0].parent / f"{names}.html", quiet)
     if opened:
@@ -295,12 +303,16 @@ def verify(folder: Path, quiet: bool) -> None:
     Exit status 1 if anything is damaged, missing, stray or not finished.
     """
     from gradscope.integrity import verify as check
+    from gradscope.store import is_training
 
     found = check(folder)
     for problem in found.problems:
         click.echo(problem, err=True)
     if found.problems:
-        click.echo("a sweep, run again, sets aside what is damaged, and measures what is lost with it", err=True)
+        mended = "train again in another folder"
+        if not is_training(folder):
+            mended = "the same sweep again sets aside what is damaged, and measures what is lost with it"
+        click.echo(mended, err=True)
     elif found.unfinished:
         click.echo(f"{folder}: not finished: {found.unfinished}; the same command again goes on from there", err=True)
     if not found.ok:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradscope.batches import Normal
-from gradscope.errors import InputError, unknown
+from gradscope.errors import GradscopeError, InputError, unknown
 from gradscope.forecasting import answers, free_running
 from gradscope.history import History
 from gradscope.learning import train
@@ -70,17 +70,24 @@ class Forecaster:
         self.learning_rate, self.steps, self.patience = learning_rate, steps, patience
         self.seed, self.settings = seed, settings
 
-    def fit(self, y: ArrayLike, X: None = None) -> Forecaster:  # noqa: ARG002
-        """Learn a series (N,). Returns itself.
+    def fit(self, y: ArrayLike, X: None = None) -> Forecaster:
+        """Learn a series (N,), or (N, 1). Returns itself.
 
-        Raises InputError for values that are not finite numbers, or too few of them, and for settings that cannot be.
+        Raises InputError for values that are not finite numbers, constant, or too few, for an `X`, which it does not
+        take, and for settings that cannot be; GradscopeError if the training diverges: `history_` is there then.
         """
+        if X is not None:
+            raise InputError("given, but it learns from the series alone", where="X", hint="fit(y)")
         values = _series(y, "y")
+        if values.min() == values.max():
+            raise InputError(f"all {len(values)} values are equal", where="y", hint="nothing to learn")
         keys = {name: value for name, value in self.get_params().items() if name != "settings"}
         with TemporaryDirectory() as folder:
             file = Path(folder) / "y.npy"
             np.save(file, values)
             self.history_: History = train("series", file=str(file), **{**keys, **(self.settings or {})})
+        if self.history_.status.startswith("diverged"):
+            raise GradscopeError(f"the training {self.history_.status}: lower learning_rate, or clip")
         self.params_ = self.history_.params
         self._normal = Normal(**self.history_.manifest["units"])
         self._past = values
@@ -128,6 +135,7 @@ class Forecaster:
 
 def _series(values: ArrayLike, where: str) -> Floats:
     array = np.asarray(values)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise InputError(f"{array.dtype} {array.shape}", where=where, allowed="a vector of numbers")
     if not np.isfinite(array).all():

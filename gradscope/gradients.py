@@ -72,8 +72,9 @@ def backprop(
         "random-unweighted:TAU", "artbp:N0:ALPHA", "one-coin:TAU", "variable:MEAN:SD:P".
     h0 : (B, n) or (n,) initial state; zero if not given.
     seed : of the coins of random truncations; the sweep's run of that seed throws the same coins.
-    mask : (T, B), true where a loss counts, instead of `loss_steps`; "mean" is then over each example's own steps. So
-        sequences of different lengths are padded to one length, and the padding left out.
+    mask : (T, B), true where a loss counts, instead of `loss_steps`; "mean" is then over each example's own steps, so
+        that all examples count alike. So sequences of different lengths are padded to one length, and the padding left
+        out.
 
     Returns
     -------
@@ -98,19 +99,23 @@ def backprop(
     Werbos (1990), "Backpropagation through time: what it does and how to do it"; truncations as in
     `gradscope.schedule`. Parameter gradients are those of the mean over examples, state gradients each example's own.
     """
-    arrays = _check_params(cell, params)
+    arrays = check_params(cell, params)
     inputs = _check("x", x, (None, None, cell.input_size))
     T, B, _ = inputs.shape
     if loss not in tuple(LOSSES):
         raise unknown("loss", str(loss), LOSSES, where="loss")
     if reduction not in REDUCTIONS:
         raise unknown("reduction", str(reduction), REDUCTIONS, where="reduction")
-    targets = _check("y", y, (T, B, cell.output_size)) if loss == "mse" else _check_classes(y, T, B, cell.output_size)
-    steps, weights = select_steps(loss_steps, T), None
+    steps, weights, counts = select_steps(loss_steps, T), None, None
     if mask is not None:
         if not (isinstance(loss_steps, str) and loss_steps == "last"):
             raise InputError(f"{loss_steps!r} beside a mask", where="loss_steps", hint="leave out one of them")
-        steps, weights = masked(_check_mask(mask, T, B), reduction)
+        counts = _check_mask(mask, T, B)
+        steps, weights = masked(counts, reduction)
+    if loss == "mse":
+        targets = _check("y", _padded(y, counts), (T, B, cell.output_size))
+    else:
+        targets = _check_classes(y, T, B, cell.output_size)
     requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]
     start = None
     if h0 is not None:
@@ -254,7 +259,8 @@ def _array(name: str, array: ArrayLike) -> NDArray[Any]:
         raise InputError("rows of different lengths", where=name, allowed="an array") from None
 
 
-def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
+def check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
+    """Parameters as float64 arrays; InputError for any that a cell has not, lacks, or has in another shape."""
     shapes = cell.shapes()
     if not isinstance(params, Mapping):
         raise InputError(f"a {type(params).__name__}", where="params", allowed="a mapping from names to arrays")
@@ -264,10 +270,20 @@ def _check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
     return {name: _check(name, params[name], shape) for name, shape in shapes.items()}
 
 
+def _padded(y: ArrayLike, mask: NDArray[np.bool_] | None) -> ArrayLike:
+    """Targets with zeros where no loss counts, whatever stands there."""
+    given = _array("y", y)
+    if mask is None or given.shape[:2] != mask.shape or given.dtype.kind != "f":
+        return given
+    return np.where(mask.reshape(*mask.shape, *[1] * (given.ndim - 2)), given, 0.0)
+
+
 def _check_mask(mask: ArrayLike, T: int, B: int) -> NDArray[np.bool_]:
     given = _array("mask", mask)
+    if given.dtype.kind in "iuf" and np.isin(given, (0, 1)).all():
+        given = given.astype(bool)
     if given.dtype.kind != "b":
-        raise InputError(f"dtype {given.dtype}", where="mask", allowed="booleans")
+        raise InputError(f"dtype {given.dtype}", where="mask", allowed="booleans, or 0 and 1")
     if given.shape != (T, B):
         raise InputError(f"shape {given.shape}", where="mask", allowed=f"shape {(T, B)}")
     if not given.any(axis=0).all():

@@ -358,6 +358,11 @@ def _check_tasks(
             elif longest > task.longest:
                 what = f"{longest} steps are more than task {name} has data for"
                 raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")
+            if "measure" in grid and "mean" in record:  # of the whole series, which training does not see
+                others = {key: value for key, value in record.items() if key not in ("mean", "standard_deviation")}
+                record = others | {
+                    "normalised": "to mean 0 and standard deviation 1 of the training part, the first 80 %"
+                }
             yield " ".join(filter(None, [name, record.get("file"), record.get("column")])), record
 
 

@@ -22,7 +22,7 @@ from gradscope.runs import Run
 from gradscope.store import MANIFEST
 from gradscope.training import State, Training
 
-MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+MODEL = "model.safetensors"
 TABLES = ("runs", "steps", "history", "lags", "samples", "scores", "forecast", "horizons")
 
 

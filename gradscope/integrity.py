@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from gradscope import sealed
+from gradscope import checkpoint, sealed
+from gradscope.errors import InputError
 from gradscope.files import changed_files, read_json
 from gradscope.records import rows_of
-from gradscope.store import MANIFEST, RUNS, Store, is_training
+from gradscope.store import CHECKPOINT, MANIFEST, RUNS, Store, is_training
 from gradscope.survey import Survey, survey
 
 
@@ -87,4 +88,9 @@ def _verify_training(folder: Path) -> Verdict:
     if not manifest["finished"]:
         return Verdict((), 0, "the training has not come to its end")
     damaged = changed_files(folder, manifest["tables"])
-    return Verdict(tuple(f"{path}: missing, or not as it was written" for path in damaged), 1)
+    problems = [f"{path}: missing, or not as it was written" for path in damaged]
+    try:
+        checkpoint.read(folder / CHECKPOINT)
+    except InputError as error:
+        problems.append(f"{error}; the training cannot be continued")
+    return Verdict(tuple(problems), 1)

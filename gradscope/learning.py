@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gradscope import checkpoint
 from gradscope.curves import Curves
 from gradscope.errors import InputError
 from gradscope.files import read_json, sha256_of, write_json
+from gradscope.gradients import check_params
 from gradscope.grid import Sweep, resolve
-from gradscope.history import CHECKPOINT, History, history_of, read, save, written_text
+from gradscope.history import History, history_of, read, save, written_text
 from gradscope.locking import LOCK, locked
 from gradscope.run import now, provenance
 from gradscope.runs import what_counts
-from gradscope.store import MANIFEST, TRAINING, is_training
+from gradscope.store import CHECKPOINT, MANIFEST, TRAINING, is_training
 from gradscope.threads import one_blas_thread
 from gradscope.training import Observation, State, Step, Training, proceed
 
 EVERY = 5.0  # seconds between checkpoints
 SAID = 0.1  # seconds between what is said of the progress
 RECENT = 100  # steps over which the loss that is said is a mean
+
+
+Init = str | Path | Mapping[str, ArrayLike] | None  # parameters to begin with
 
 
 class Coming(NamedTuple):
@@ -58,7 +67,7 @@ def train(
     task: str = "sine",
     out: str | Path | None = None,
     *,
-    init: str | Path | None = None,
+    init: Init = None,
     progress: Callable[[Coming], None] | None = None,
     command: str = "",
     places: Mapping[str, str] | None = None,
@@ -70,7 +79,8 @@ def train(
     ----------
     task : "sine", "series", "text", "adding", "copy", "temporal-order", "recall", "noise".
     out : folder for checkpoints and what is recorded; the same call goes on where it stopped. None: nothing is written.
-    init : a safetensors file with the parameters to begin with, as `model.safetensors` of another training.
+    init : the parameters to begin with, by name, or a safetensors file that has them, as `model.safetensors` of
+        another training.
     progress : called with a `Coming` every so often.
     command : how it was started, for the report.
     places : key -> how its user wrote it, for the errors.
@@ -122,12 +132,15 @@ def _one(task: str, settings: Mapping[str, Any], places: Mapping[str, str]) -> S
     return sweep
 
 
-def _begun(sweep: Sweep, init: str | Path | None) -> Standing:
+def _begun(sweep: Sweep, init: Init) -> Standing:
     (run,) = sweep.runs
     training = Training([run])
     if init is None:
         return Standing(training, training.begin())
-    given = checkpoint.parameters(Path(init), training.cell)
+    if isinstance(init, Mapping):
+        given = check_params(training.cell, init)
+    else:
+        given = checkpoint.parameters(Path(init), training.cell)
     return Standing(training, training.begin({name: array[None] for name, array in given.items()}))
 
 
@@ -138,27 +151,53 @@ def _carry_on(
     training, state, curves = standing.training, standing.state, standing.curves
     steps = training.like["steps"]
     begun, saved, said = (state.number, time.monotonic()), time.monotonic(), 0.0
-    for recorded in proceed(training, state):
-        curves.add(recorded)
-        if isinstance(recorded, Observation) and (text := written_text(training, state)):
-            standing.samples[state.number] = text
-        clock = time.monotonic()
-        if progress and curves.steps and clock - said > SAID:
-            said = clock
-            progress(_coming(standing, steps, (state.number - begun[0]) / (clock - begun[1])))
-        # Before the last look, which would not be the last of more steps.
-        pausing = isinstance(recorded, Step) and (state.number == steps or clock - saved > EVERY)
-        if save_at and (pausing or not state.going.any()):
-            saved = clock
-            _save(standing, save_at, before + clock - begun[1])
+    with _asked_to_stop() as asked:
+        for recorded in proceed(training, state):
+            curves.add(recorded)
+            if isinstance(recorded, Observation) and (text := written_text(training, state)):
+                standing.samples[state.number] = text
+            clock = time.monotonic()
+            if progress and state.number > begun[0] and clock - said > SAID:
+                said = clock
+                progress(_coming(standing, steps, (state.number - begun[0]) / max(clock - begun[1], 1e-9)))
+            # Before the last look, which would not be the last of more steps.
+            pausing = isinstance(recorded, Step) and (state.number == steps or clock - saved > EVERY)
+            if save_at and (pausing or not state.going.any()):
+                saved = clock
+                _save(standing, save_at, before + clock - begun[1])
+            if asked and isinstance(recorded, Step):
+                if save_at:
+                    _save(standing, save_at, before + clock - begun[1])
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """A list that is not empty any more when Ctrl-C was pressed: a step is finished first. The second stops at once."""
+    asked: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _coming(standing: Standing, steps: int, rate: float) -> Coming:
     recent = standing.curves.steps[-RECENT:]
     loss, log10_grad = (float(np.mean([getattr(step, name)[0] for step in recent])) for name in ("loss", "log10_grad"))
     validation = float(standing.curves.looks[-1].numbers["validation_loss"][0])
-    left = (steps - standing.state.number) / rate if rate else float("nan")
-    return Coming(standing.state.number, steps, loss, log10_grad, validation, rate, left)
+    return Coming(
+        standing.state.number, steps, loss, log10_grad, validation, rate, (steps - standing.state.number) / rate
+    )
 
 
 # --- in a folder ------------------------------------------------------------------------------------------------------
@@ -260,7 +299,7 @@ def _saved_steps(path: Path) -> int:
     return int(checkpoint.read(path)[1]["number"]) if path.exists() else 0
 
 
-def _manifest(sweep: Sweep, init: str | Path | None, command: str) -> dict[str, Any]:
+def _manifest(sweep: Sweep, init: Init, command: str) -> dict[str, Any]:
     return {
         "kind": TRAINING,
         "name": sweep.name,
@@ -268,13 +307,20 @@ def _manifest(sweep: Sweep, init: str | Path | None, command: str) -> dict[str, 
         "runs": 1,
         "grid": {key: list(values) for key, values in sweep.grid.items()},
         "run": dict(sweep.runs[0].parameters),
-        "init": None if init is None else sha256_of(Path(init)),
+        "init": _digest_of(init),
         "data": dict(sweep.data),
         "command": command,
         "started": now(),
         "finished": None,
         **provenance(),
     }
+
+
+def _digest_of(init: Init) -> str | None:
+    """The SHA-256 of given parameters, or of their file."""
+    if isinstance(init, Mapping):
+        return checkpoint.digest({name: np.asarray(array, np.float64) for name, array in init.items()})
+    return None if init is None else sha256_of(Path(init))
 
 
 def _finished(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from gradscope.records import in_order, joined, one_of_each, rows_of, timesteps_
 
 MANIFEST, PLAN, RUNS, TIMESTEPS, SHARDS = "manifest.json", "plan.json", "runs.parquet", "timesteps", "shards"
 LOG = "sweep.log"
+CHECKPOINT = "checkpoint.safetensors"  # of a training
 TRAINING = "training"  # the kind of a folder that holds a single training, in its manifest
 FORMAT = 2  # of the folder
 TRIES = 5  # of reading what is being written

@@ -3,7 +3,7 @@
 Test loss of the network where its validation loss was least, against a parameter that is swept. Lines, or marks where
 the parameter is a word: median over seeds, for each truncation or what else is swept; bands or bars: 10 % to 90 % of
 the seeds. Dashed: the best naive prediction. Crosses: settings in which a seed diverged; what is shown of it is the
-best that it had before. Of a number that gets panels, three values.
+best that it had before.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Error against horizon.
 
 Root mean square error of forecasts of the test part against how many steps ahead they are, over the same origins for
-all, in the units of the data. Black: the network, running freely, fed its own predictions. Dashed: naive predictions.
-The axis ends two decades below the network's least error; naive predictions that are better than that, as of a series
-without noise, are named there.
+all, in the units of the data. Black: the network, running freely, fed its own predictions. Coloured: naive predictions.
+A logarithmic axis ends two decades below the network's least error; naive predictions that are better than that, as of
+a series without noise, are named there.
 """
 
 import pandas as pd
@@ -41,9 +41,11 @@ def draw(table: pd.DataFrame) -> Figure:
         shown = courses.numbers(own, ["rmse"]).dropna(subset="rmse")
         ax.plot(shown["horizon"], shown["rmse"], label=str(name), gid=str(name), **look)
     ax.margins(x=0.02)
-    own = courses.numbers(table, ["rmse"]).loc[~table["naive"] & (table["rmse"] > 0), "rmse"].dropna()
-    courses.logarithmic(ax, own)
+    known = courses.numbers(table, ["rmse"])
+    own = known.loc[~table["naive"] & (table["rmse"] > 0), "rmse"].dropna()
+    floor = own.min() / FLOOR if len(own) else 0.0
+    courses.logarithmic(ax, known.loc[known["rmse"] > floor, "rmse"].dropna())
     if ax.get_yscale() == "log" and len(own):
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], own.min() / FLOOR))
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], floor))
     label_ends(ax)
     return figure

@@ -3,8 +3,7 @@
 Loss against the training step: of training, the mean since the look before; of validation, at each look. What is held
 out of a series or text is read from a state that has seen what comes before; windows of training may begin with none.
 Lines: median over seeds; bands: 10 % to 90 % of the seeds. Dashed: the test loss of the best naive prediction. Crosses:
-where trainings diverged; from there on they count no more. Bars: where they stopped early; they count as they stand. Of
-a number that gets panels, three values.
+where trainings diverged; from there on they count no more. Bars: where they stopped early; they count as they stand.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ Test loss of memory tasks against how far back something must be remembered: of 
 adding the least lag, if several are swept, else the length of the sequence, within which all of it lies; of temporal
 order that length. In units of chance (dashed), the loss of the best prediction that does not look at the inputs. Lines:
 median over seeds, for each truncation or what else is swept; bands, or bars of a single span: 10 % to 90 % of the
-seeds. Of a number that gets panels, three values.
+seeds.
 """
 
 import pandas as pd

@@ -2,8 +2,7 @@
 
 Against the training step: spectral radius and norm of W_hh; mean slope f' of the activation over units, examples and
 steps of a minibatch, and the share of units whose slope is below a tenth of the greatest that the activation has, and
-so hardly pass a gradient on. Lines: median over seeds; bands: 10 % to 90 % of the seeds. Of a number that gets panels,
-three values.
+so hardly pass a gradient on. Lines: median over seeds; bands: 10 % to 90 % of the seeds.
 """
 
 import numpy as np

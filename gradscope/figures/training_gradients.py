@@ -4,7 +4,6 @@ Norm of the loss's gradient with respect to all parameters together, against the
 clipped; below, the share of the steps since the look before that were clipped. Of a single training: median and 10 %
 to 90 % of the steps of each of at most 250 bins; ticks at the lower edge: bins in which steps were clipped. Of a sweep:
 medians since the look before, over seeds; bands: 10 % to 90 % of the seeds. Dotted: the threshold, of a clip by norm.
-Of a number that gets panels, three values.
 """
 
 from typing import Any

@@ -28,7 +28,8 @@ def _end(history: History) -> Iterator[Finding]:
     what, _, step = history.status.partition(" at step ")
     at = f"{what.capitalize()} at step {step} of {row['steps']:,}"
     if what == outcomes.ENDS[0]:
-        text = f"{at}; what follows is of the best parameters before, those after {int(row['best_step']):,} steps."
+        kept = f"those of the best parameters before, after {int(row['best_step']):,} steps"
+        text = f"{at}; losses are {kept}, gradients and weights as they were at the end."
     elif what == outcomes.ENDS[1]:
         text = f"{at}: the validation loss had not become less at {row['patience']} looks in a row."
     else:
@@ -48,6 +49,8 @@ def _losses(history: History) -> Iterator[Finding]:
         f"({LOSSES[row['loss']]}{bits}), the validation loss {loss_of(row['validation_loss'])}, with the parameters "
         f"after step {int(row['best_step']):,}, which had the least validation loss."
     )
+    if row["best_step"] < steps and history.status == "ok":
+        text += f" Gradients and weights are told as they were after step {steps:,}."
     yield Finding(text, "learning-curves", "outcome", detail="losses")
 
 
@@ -128,7 +131,7 @@ def _faded(history: History) -> Iterator[Finding]:
             yield Finding(text, "step-lag-map", "training", detail="reach")
         return
     first, last = known.iloc[0], known.iloc[-1]
-    before, after = (f"{_pace(look['rate'])} back ({_change(look)})" for look in (first, last))
+    before, after = (f"{_pace(_mean_rate(look))} back ({_change(look)})" for look in (first, last))
     text = f"The gradient of the last loss, under full BPTT, {before}"
     if first["step"] == 0 and len(known) > 1:
         text += f" before training; after {int(last['step']):,} steps of it, it {after}"
@@ -137,11 +140,17 @@ def _faded(history: History) -> Iterator[Finding]:
     yield Finding(f"{text}.", "step-lag-map", "training", detail="reach", rows=rows, source="lags.parquet: log10_reach")
 
 
+def _mean_rate(look: pd.Series) -> float:
+    """The rate, in nats a step, that goes with the change over all lags; where that is none, the fitted one."""
+    known = np.isfinite(look["decades"]) and look["lags"]
+    return float(look["decades"] * np.log(10.0) / look["lags"] if known else look["rate"])
+
+
 def _pace(rate: float) -> str:
     """How a gradient changes from a step to the one before."""
     if abs(rate) < FLAT:
         return "keeps its size"
-    return f"{'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.3g} steps"
+    return f"{'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.2g} steps on average"
 
 
 def _change(look: pd.Series) -> str:

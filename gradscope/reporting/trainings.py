@@ -113,14 +113,24 @@ def _best(runs: pd.DataFrame, swept: list[str]) -> Iterator[Finding]:
 def _best_words(task: str, table: pd.DataFrame, by: list[str]) -> str:
     seeds = int(table["seeds"].max())
     median = f" (median over {seeds} seeds)" if seeds > 1 else ""
+    stayed = table[table["diverged"] == 0]
+    if stayed.empty:
+        return f"{task}: trainings diverged in every setting."
     best, worst = (
-        f"{loss_of(row['median'])}{{}}, with {_setting(row, by)}" for _, row in table.iloc[[0, -1]].iterrows()
+        f"{loss_of(row['median'])}{{}}, with {_setting(row, by)}" for _, row in stayed.iloc[[0, -1]].iterrows()
     )
-    text = f"{task}: the least test loss is {best.format(median)}; the greatest {worst.format('')}."
+    text = f"{task}: the least test loss is {best.format(median)}"
+    text += f"; the greatest {worst.format('')}." if len(stayed) > 1 else "."
+    if len(stayed) < len(table):
+        text += f" Left out: {len(table) - len(stayed)} of {len(table)} settings, in which trainings diverged."
     if "truncation" in by and len(by) > 1:
-        each = table.drop_duplicates("truncation").head(NAMED)
-        losses = zip(each["truncation"], each["median"], strict=True)
-        text += f" Each truncation at its best: {', '.join(f'{spec} {loss_of(loss)}' for spec, loss in losses)}."
+        each = stayed.drop_duplicates("truncation").head(NAMED)
+        losses = [
+            f"{spec} {loss_of(median)}" + (f" ({loss_of(low)} to {loss_of(high)})" if seeds > 1 else "")
+            for spec, median, low, high in each[["truncation", "median", "low", "high"]].itertuples(index=False)
+        ]
+        spread = " (10 % to 90 % of the seeds)" if seeds > 1 else ""
+        text += f" Each truncation at its best{spread}: {', '.join(losses)}."
     return text
 
 

@@ -16,10 +16,10 @@ from small_sweep import SMALL
 import gradscope as gs
 from gradscope import checkpoint, learning
 from gradscope.files import read_json, write_json
-from gradscope.history import CHECKPOINT, MODEL, TABLES
+from gradscope.history import MODEL, TABLES
 from gradscope.learning import InterruptedTraining
 from gradscope.runs import NUMERICS_VERSION
-from gradscope.store import MANIFEST
+from gradscope.store import CHECKPOINT, MANIFEST
 from gradscope.training import Training
 
 SINE = {  # whatever the tasks' own recipes

@@ -74,7 +74,10 @@ def test_what_each_batching_needs_is_said():
     with pytest.raises(gs.InputError, match=r"^seq_len: 50 values in 4 parts .* 13 \+ 1; allowed: at most 12; or a sm"):
         SequentialPartitioning(50, 13, 4)
     assert SequentialPartitioning(50, 12, 4).batches == 1
-    with pytest.raises(gs.InputError, match=r"^seq_len: 3 values in 4 parts .* 1 \+ 1; or a smaller batch_size$"):
+    with pytest.raises(
+        gs.InputError,
+        match=r"^seq_len: 3 values in 4 parts .* 1 \+ 1; or a smaller batch_size .*, or batching = .random.$",
+    ):
         SequentialPartitioning(3, 1, 4)
 
 

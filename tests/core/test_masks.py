@@ -237,8 +237,8 @@ def test_predictions_that_overflow_count_only_where_they_are_asked_for():
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.ones((9, 2), int), r"^mask: dtype int64; allowed: booleans"),
-        (np.ones((9, 2)), r"^mask: dtype float64; allowed: booleans"),
+        (np.full((9, 2), 2), r"^mask: dtype int64; allowed: booleans, or 0 and 1"),
+        (np.full((9, 2), 0.5), r"^mask: dtype float64; allowed: booleans, or 0 and 1"),
         (np.ones((8, 2), bool), r"^mask: shape \(8, 2\); allowed: shape \(9, 2\)"),
         (np.ones((2, 9), bool), r"^mask: shape \(2, 9\); allowed: shape \(9, 2\)"),
         (np.ones(9, bool), r"^mask: shape \(9,\); allowed: shape \(9, 2\)"),
@@ -257,3 +257,15 @@ def test_unusable_mask_is_refused(mask, message):
 def test_loss_steps_beside_a_mask_are_refused(loss_steps):
     with pytest.raises(gs.InputError, match=r"^loss_steps: .* beside a mask; leave out one of them"):
         problem().backprop(mask=np.ones((9, 2), bool), loss_steps=loss_steps)
+
+
+def test_zeros_and_ones_are_a_mask_and_targets_that_do_not_count_may_be_missing():
+    case = problem()
+    mask = np.zeros((9, 2), bool)
+    mask[[2, 5], [0, 1]] = True
+    y = np.where(mask[..., None], case.y, np.nan)
+    one = case.backprop(mask=mask)
+    other = gs.backprop(case.cell, case.params, case.x, y, loss=case.loss, h0=case.h0, mask=mask.astype(float))
+    assert one.loss == other.loss
+    for name in case.params:
+        np.testing.assert_array_equal(one.params[name], other.params[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -273,7 +274,7 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"init: cannot be read as safetensors: No such file"),
+        (None, r"init: no such file; allowed: a safetensors file"),
         (b"", r"init: cannot be read as safetensors: "),
         (b"\x05\x00\x00\x00\x00\x00\x00\x00hello", r"init: cannot be read as safetensors: "),
         (b"PK\x03\x04 a zip", r"init: cannot be read as safetensors: "),
@@ -553,3 +554,36 @@ def test_errors_stand_where_their_keys_were_written():
         gs.train("sine", places={"learning_rate": "--learning-rate"}, learning_rate=-1)
     with pytest.raises(gs.InputError, match=r"^--seed: -1; allowed"):
         gs.train("sine", places={"seeds": "--seed"}, seed=-1)
+
+
+def test_a_finished_training_is_continued_with_progress_told(tmp_path, always_saved):
+    told = []
+    train(tmp_path / "out", steps=3, progress=told.append)
+    history = train(tmp_path / "out", steps=6, progress=told.append)
+    assert len(history.steps) == 6
+    assert {coming.step for coming in told} == {1, 2, 3, 4, 5, 6}
+    assert all(coming.rate > 0 and coming.left >= 0 for coming in told)
+
+
+def test_parameters_by_name_are_begun_with(tmp_path):
+    first = train()
+    save_file(first.params, tmp_path / "init.safetensors")
+    by_name, by_file = (train(init=init) for init in (first.params, tmp_path / "init.safetensors"))
+    for name, array in by_name.params.items():
+        np.testing.assert_array_equal(array, by_file.params[name])
+    with pytest.raises(gs.InputError, match=r"params: missing or unknown: W_hy"):
+        train(init={name: array for name, array in first.params.items() if name != "W_hy"})
+
+
+def test_a_training_stops_where_it_is_when_interrupted(tmp_path):
+    # As a terminal does: the step is finished, saved, and said.
+    how = "steps=10**6, progress=lambda coming: print(coming.step, flush=True)"
+    command = [sys.executable, "-c", f"import gradscope as gs; gs.train('sine', 'out', {how})"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, cwd=tmp_path, **pipes)
+    seen = int(running.stdout.readline())
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    saved = re.search(r"interrupted; ([\d,]+) of 1,000,000 steps are saved", said.decode())[1].replace(",", "")
+    assert int(saved) >= seen
+    assert checkpoint.read(tmp_path / "out" / CHECKPOINT)[1]["number"] == int(saved)

@@ -172,7 +172,8 @@ def train(
         command = shlex.join(["gradscope", *sys.argv[1:]])
         history = run_training(task, folder, init=init, progress=progress, command=command, places=places, **given)
     if not quiet:
-        click.echo(f"{len(history.steps):,} steps in {folder} ({history.manifest['seconds']:.1f} s)")
+        done = f"{len(history.steps):,} step{'s' * (len(history.steps) != 1)}"
+        click.echo(f"{done} in {folder} ({history.manifest['seconds']:.1f} s)")
     if not no_report:
         _report(history, quiet)
     if history.status.startswith("diverged"):

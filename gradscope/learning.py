@@ -248,7 +248,10 @@ def _refuse_changed(folder: Path, there: Mapping[str, Any], meant: Mapping[str, 
     if "steps" in changed and after["steps"] > before["steps"]:
         changed.remove("steps")
     if changed:
-        what = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in changed)
+        contents = {"data": "the data are others now", "init": "the initial parameters are others now"}
+        told = ["task"] if "task" in changed else changed
+        words = [contents.get(key, f"{key} was {before.get(key)!r}, now {after.get(key)!r}") for key in told]
+        what = ", ".join(words)
         raise InputError(f"holds another training: {what}", where=str(folder), hint="choose another folder with -o")
 
 

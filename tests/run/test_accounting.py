@@ -104,7 +104,7 @@ def changed(results, **columns):
     runs = results.runs.copy()
     for name, change in columns.items():
         runs[name] = change(runs)
-    return gs.ledger(type(results)(results._store, runs))
+    return gs.ledger(type(results)(results._store, runs, results._curves))
 
 
 def test_seeds_of_which_some_have_no_bound_are_not_averaged(decaying):
@@ -151,7 +151,8 @@ def test_draws_until_the_unbiased_is_nearer_solve_its_equation(decaying):
 
 
 def test_updates_on_all_data_count_the_batch_and_what_its_chance_adds_to_the_bias(decaying):
-    quiet = type(decaying)(decaying._store, decaying.runs.assign(bias_batch_sd=decaying.runs["bias"] / 10))
+    runs = decaying.runs.assign(bias_batch_sd=decaying.runs["bias"] / 10)
+    quiet = type(decaying)(decaying._store, runs, decaying._curves)
     found, biased, unbiased = pair(quiet)
     square = (biased["bias"] ** 2 * 0.99).mean()
     excess = (unbiased["coin_sd"] ** 2 + unbiased["batch_sd"] ** 2 - biased["batch_sd"] ** 2).mean()

@@ -458,7 +458,7 @@ def test_verify_says_that_a_sweep_is_not_finished(half):
     assert (found.ok, found.problems, found.unfinished) == (False, (), "112 of 192 runs are done")
     said = CliRunner().invoke(cli, ["verify", str(half)])
     assert said.exit_code == 1
-    assert f"{half}: not finished: 112 of 192 runs are done; the same sweep again goes on from there" in said.stderr
+    assert f"{half}: not finished: 112 of 192 runs are done; the same command again goes on from there" in said.stderr
 
 
 def test_a_plan_is_refused_where_the_sweep_would_be(half, tmp_path, monkeypatch):
@@ -466,7 +466,7 @@ def test_a_plan_is_refused_where_the_sweep_would_be(half, tmp_path, monkeypatch)
         return CliRunner().invoke(cli, ["sweep", *OPTIONS, "--plan", *more], standalone_mode=False).exception
 
     with writer.writing(half):
-        assert "another sweep is writing to this folder" in str(planned("-o", str(half)))
+        assert "another process is writing to this folder" in str(planned("-o", str(half)))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
     assert "not empty and holds no sweep" in str(planned("-o", str(tmp_path / "other")))
@@ -522,7 +522,7 @@ def test_the_second_of_two_writers_stops_with_one_line(half):
         ran = subprocess.run([*COMMAND, "-o", str(half)], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (
         2,
-        f"error: {half}: another sweep is writing to this folder; wait for it, or choose another folder with -o\n",
+        f"error: {half}: another process is writing to this folder; wait for it, or choose another folder with -o\n",
     )
 
 

@@ -156,7 +156,9 @@ def test_the_kept_gallery_is_whole_and_small():
     kept = read_json(KEPT / gallery.NUMBERS)["experiments"]
     assert list(kept) == experiment.names()
     for name, one in kept.items():
-        assert {path.stem for path in (KEPT / name).glob("*.png")} == set(one["figures"])
+        assert {path.stem for path in (KEPT / name).glob("*.png")} == set(one["titles"])
+        assert set(one["figures"]) == (set() if gallery.trains(name) else set(one["titles"]))  # the numbers
+        assert one["sweep"] == experiment.read(name).hash
     assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < SIZE
 
 

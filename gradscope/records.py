@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,24 @@ def timesteps_table(measured: Measurement | None) -> pa.Table:
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of the same kind as one; a column that some have not is empty there."""
-    return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    """Tables of the same kind as one; a column that some have not is empty there.
+
+    A parameter that may be a number or a text is a text as soon as any table has one.
+    """
+    types = [{field.name: field.type for field in table.schema} for table in tables]
+    texts = {name for own in types for name, kind in own.items() if kind == pa.string()}
+    return pa.concat_tables(
+        [_as_texts(table, texts) for table in tables], promote_options="default"
+    ).unify_dictionaries()
+
+
+def _as_texts(table: pa.Table, names: Set[str]) -> pa.Table:
+    """A table in which columns of numbers with these names are texts, written as `_parameters` does."""
+    for place, field in enumerate(table.schema):
+        if field.name in names and pa.types.is_floating(field.type):
+            words = [None if value is None else str(value) for value in table[field.name].to_pylist()]
+            table = table.set_column(place, field.name, pa.array(words, pa.string()))
+    return table
 
 
 def rows_of(runs: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:

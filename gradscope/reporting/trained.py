@@ -150,7 +150,7 @@ def _pace(rate: float) -> str:
     """How a gradient changes from a step to the one before."""
     if abs(rate) < FLAT:
         return "keeps its size"
-    return f"{'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.2g} steps on average"
+    return f"on average {'halves' if rate < 0 else 'doubles'} every {np.log(2.0) / abs(rate):.2g} steps"
 
 
 def _change(look: pd.Series) -> str:

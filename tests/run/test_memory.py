@@ -1,8 +1,9 @@
-"""What a truncated network can learn to remember, where theory says which truncation does better."""
+"""What networks learn: to remember, where theory says which truncation does better; to run freely."""
 
 import numpy as np
 import pytest
 
+import gradscope as gs
 from gradscope.curves import learnt
 from gradscope.grid import resolve
 
@@ -39,3 +40,22 @@ def test_random_truncation_loses_within_their_reach_by_its_variance(losses):
     assert losses[NEAR, "random:5"].mean() > 1.1 * losses[NEAR, "fixed:5"].mean()
     np.testing.assert_allclose(losses[NEAR, "fixed:5"], losses[NEAR, "full"], rtol=0.25)
     assert (losses[FAR, "random:5"] > losses[FAR, "full"]).all()
+
+
+def test_adding_is_solved_by_full_bptt_and_stays_at_chance_where_no_gradient_reaches():
+    # The network of the shipped experiment; the last 10 of its 50 steps have no mark, so that none is within fixed:10.
+    keys = {"activation": "relu", "ensemble": "identity", "input_scale": 0.05, "hidden_size": 64, "delay": 10}
+    how = {"seq_len": 50, "batch_size": 32, "steps": 2500, "record_every": 250, "seed": 0}
+    loss = {
+        spec: gs.train("adding", truncation=spec, **keys, **how).runs["test_loss"].item()
+        for spec in ("full", "fixed:10")
+    }
+    assert loss["full"] < 0.01
+    assert loss["fixed:10"] > 0.5 / 6
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4])
+def test_a_sine_is_continued_for_five_periods(seed):
+    errors = gs.train("sine", seed=seed).horizons.query("predictor == 'network'")["rmse"]
+    assert len(errors) == 5 * 20
+    assert np.sqrt((errors**2).mean()) < 0.05 * np.sqrt(2.0)  # of the amplitude

@@ -171,6 +171,17 @@ def test_an_option_that_may_be_a_number_or_a_text_is_stored_as_text(tmp_path):
     assert len(results.select(phase=0.5).runs) == len(results.runs) / 2
 
 
+def test_a_sweep_of_numbers_can_be_extended_by_a_text(tmp_path):
+    keys = {"task": ["sine", "noise"], "activation": "tanh", "seeds": 1, "frequency": [0.05, 0.1]}
+    numbers = sweep(tmp_path / "out", overrides=keys).select(task="sine").runs
+    assert numbers["frequency"].dtype == float
+    both = sweep(tmp_path / "out", overrides=keys | {"frequency": [0.05, 0.1, "0.05+0.013"]}).select(task="sine")
+    assert set(both.runs["frequency"]) == {"0.05", "0.1", "0.05+0.013"}
+    kept = both.select(frequency=[0.05, 0.1]).runs.set_index("run_id").loc[list(numbers["run_id"])]
+    assert list(kept["loss_value"]) == list(numbers["loss_value"])
+    assert gs.verify(tmp_path / "out").ok
+
+
 def test_bits_do_not_depend_on_what_was_drawn_before(tmp_path):
     # From this size on, BLAS gives other bits with more threads.
     big = {"hidden_size": 256, "spectral_radius": 1.0, "seq_len": 3, "seeds": 1, "activation": "tanh", "batch_size": 2}

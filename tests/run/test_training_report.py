@@ -155,8 +155,8 @@ def test_how_gradients_fade_at_the_start_and_in_the_end_is_said():
     history = gs.train("sine", **TINY | keys)
     finding = of(history, "training", "reach")
     assert finding.text.startswith(
-        "The gradient of the last loss, under full BPTT, halves every 1 steps on average back (-3.3 decades over 11 "
-        "steps) before training; after 6 steps of it, it halves every "
+        "The gradient of the last loss, under full BPTT, on average halves every 1 steps back (-3.3 decades over 11 "
+        "steps) before training; after 6 steps of it, it on average halves every "
     )
     last = history.lags[history.lags["step"] == 6]
     slope = np.polyfit(last["lag"][3:], last["log10_reach"][3:], 1)[0] * np.log(10.0)  # after the transient

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +29,15 @@ PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
 
 
 class Norms(NamedTuple):
-    """What a pass saw: log10 of the norms of K rows or sums at each step, (C, T, K, B). Many are there at some only."""
+    """What a pass saw: log10 of the norms of K rows or sums at each step, those of each part of the state apart, (parts,
+    C, T, K, B). Many rows are there at some steps only.
+    """
 
     log10: NDArray[np.float64]
 
-    def of(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
+    def of(self, row: NDArray[np.int64], part: int = 0) -> NDArray[np.float64]:
         """log10 |dL_b/dh_t|, (C, len(row), B), where `row` is seen at each step; -inf where none is (-1)."""
-        found = self.log10[:, np.arange(len(row)), row]
+        found = self.log10[part][:, np.arange(len(row)), row]
         found[:, row < 0] = -np.inf
         return found
 
@@ -49,7 +52,7 @@ class Gradient:
     overflow_by_group : (C, G), the first step that left the range of numbers on the way forward to this loss; 0 where
         none did. Where it is not 0, nothing else here may be used for that run and group of examples.
     norms, row : what the request's pass saw, and which of its rows the request sees at each step (T,).
-    weights_by_group : (C, G, P, D), the gradient of the recurrent weights, that of each group of examples apart.
+    weights_by_group : (C, G, P, W), the gradient of the recurrent weights, that of each group of examples apart.
     readout_by_group : (C, G, n+1, p), the gradient of [W_hy | b_y], which no truncation touches.
     """
 
@@ -67,7 +70,7 @@ class Gradient:
 
     @cached_property
     def weights(self) -> Scaled:
-        """(C, P, D), the gradient of the recurrent weights."""
+        """(C, P, W), the gradient of the recurrent weights."""
         return _over_groups(self.weights_by_group)
 
     @cached_property
@@ -93,11 +96,11 @@ def loss_gradients(
     Weight gradients are of `groups` groups of neighbouring examples, of which B must be a multiple, apart. Each loss
     counts `weights` (C, T, B) times, or once.
     """
-    readout = Readout(packed, trace, y, loss, [request.steps for request in requests], groups, weights)
-    everything = [Seen(one, trace, packed, workspace, str(number), groups) for number, one in enumerate(plan)]
+    readout = Readout(cell, packed, trace, y, loss, [request.steps for request in requests], groups, weights)
+    everything = [Seen(one, cell, trace, workspace, str(number), groups) for number, one in enumerate(plan)]
     C = trace.extent[0]
     whole = Work(slice(0, C), cell, packed, trace, readout.injection)
-    at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, packed.forward[0].size) for one in plan)
+    at_work = sum(bytes_at_work(one, trace.extent[2], cell.state_size, prod(cell.weights_shape)) for one in plan)
     width = int(max(1, PART_BYTES // (at_work * trace.inputs.itemsize / 8)))
     if width >= C:
         _go_back(whole, everything)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 from gradscope.bptt import PART_BYTES
@@ -112,19 +113,21 @@ def _memory(cell: Cell, B: int, dtype: str, settings: tuple[Setting, ...], draws
     cases = _cases(settings, draws)
     plan = plan_of(cases, (0,))[1]
     item = 4 if dtype == "float32" else 8
-    P, D, T = *_matrix(cell), max(case.seq_len for case in cases)
-    states = (T + 1) * B * P * item
-    matrix = P * (D * item + 8)  # a weight gradient, with its exponents
+    (P, W), T = cell.weights_shape, max(case.seq_len for case in cases)
+    states = (T + 1) * B * cell.trace_size * item
+    matrix = P * (W * item + 8)  # a weight gradient, with its exponents
     data = T * B * (cell.input_size + 2 * cell.output_size) * (8 + item)
-    rows = sum(len(one.losses) * one.width * B for one in plan)
+    rows = sum(len(one.losses) * one.width * B for one in plan) * len(cell.parts)
     # Squared norms, exponents, log10; and as much again while there are statistics of them.
     seen = rows * (item + 8 + 8 + 16)
     groups = groups_of(B) if draws else groups
     sums = (sum(len(one.usages) for one in plan) + len(cases) + 4) * matrix * groups
     recorded = 80 * sum(setting.seq_len for setting in settings)
-    work = sum(bytes_at_work(one, B, cell.state_size, P * D) for one in plan)
+    work = sum(bytes_at_work(one, B, cell.state_size, P * W) for one in plan)
     if draws:
-        work = max(work, (states + bytes_of_draws(B, draws, T, P, D)) / 2)  # of one network at a time, not of two parts
+        work = max(
+            work, (states + bytes_of_draws(B, draws, T, P * W, cell.delta_size)) / 2
+        )  # of one network at a time, not of two parts
     return Memory(states + data + seen + sums + recorded, states, int(work))
 
 
@@ -156,7 +159,7 @@ def _memory_of_training(block: Block) -> Memory:
     for setting in _asked(block):
         one = _memory(cell, B, dtype, (setting,))
         kept, states, work = max(kept, one.kept), max(states, one.states), max(work, one.work)
-    held_out = HELD_OUT * (2 * _matrix(cell)[0] + cell.output_size) * 8
+    held_out = HELD_OUT * (2 * cell.trace_size + cell.output_size) * 8
     return Memory(kept + COPIES * 8 * _parameters(cell) + held_out + RECORDED * like["steps"], states, work)
 
 
@@ -166,9 +169,9 @@ def _seconds_of_training(block: Block, seeds: tuple[int, ...]) -> float:
     cell, B, dtype = like.cell(), like["batch_size"], like["dtype"]
     for setting in _asked(block):
         once = _priced(_labour(cell, B, dtype, (setting,), seeds)._replace(blocks=0, runs=0, draws=0))
-        P, D = _matrix(cell)
+        P, W = cell.weights_shape
         values = HELD_OUT if isinstance(like.task(), Recorded) else EXAMPLES_HELD_OUT * setting.seq_len
-        look = 2 * once + len(seeds) * (values * P * (PRICES.products * D + ENTRY) + LOOK * cell.hidden_size**3)
+        look = 2 * once + len(seeds) * (values * P * (PRICES.products * W + ENTRY) + LOOK * cell.hidden_size**3)
         found += like["steps"] * (STEP + once) + (like["steps"] / like["record_every"] + 2) * look
     return found
 
@@ -195,10 +198,10 @@ def _labour(
     cases = _cases(settings, draws)
     plan = plan_of(cases, tuple(sorted(seeds)))[1]
     C, T, n = len(seeds), max(case.seq_len for case in cases), cell.hidden_size
-    P, D = _matrix(cell)
+    (P, W), D = cell.weights_shape, cell.delta_size
     parts = max(1, B // EXAMPLES)  # of the examples
     item = 4 if dtype == "float32" else 8
-    at_work = sum(bytes_at_work(one, B // parts, cell.state_size, P * D) for one in plan) * item / 8
+    at_work = sum(bytes_at_work(one, B // parts, cell.state_size, P * W) for one in plan) * item / 8
     rounds = parts * -(-C // max(1, PART_BYTES // at_work))
     rows = sum(_rows(one) for one in plan)
     sums = sum((span.hi - span.lo) * len(span.usage) for one in plan for span in one.spans)
@@ -208,10 +211,10 @@ def _labour(
     return Labour(
         blocks=1,
         calls=parts * T + rounds * sum(len(one.losses) for one in plan) + C * drawn / DRAWS_AT_ONCE,
-        products=share * C * B * (T * (P * D + n * cell.output_size) + (rows + drawn) * n * D + (sums + drawn) * P * D),
+        products=share * C * B * (T * (P * W + n * cell.output_size) + (rows + drawn) * n * W + (sums + drawn) * P * W),
         elements=share * C * B * (T + rows + sums + drawn) * D,
         seen=C * B * sum(len(one.losses) * one.width for one in plan),
-        entries=C * max(parts, groups) * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * D,
+        entries=C * max(parts, groups) * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * W,
         runs=C * len(settings),
         draws=len(set(seeds)) * n**3,
     )
@@ -224,13 +227,7 @@ def _cases(settings: Sequence[Setting], draws: int) -> tuple[Case, ...]:
 
 def _parameters(cell: Cell) -> int:
     """Entries of a gradient of all parameters."""
-    P, D = _matrix(cell)
-    return P * D + (cell.hidden_size + 1) * cell.output_size
-
-
-def _matrix(cell: Cell) -> tuple[int, int]:
-    """P and D of the cell's weight gradient."""
-    return cell.hidden_size + cell.input_size + 1, max(units.stop for _, units in cell.blocks().values())
+    return prod(cell.weights_shape) + (cell.hidden_size + 1) * cell.output_size
 
 
 def _rows(one: Pass) -> int:

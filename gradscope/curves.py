@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gradscope.runs import Run
 from gradscope.scaled import Floats
-from gradscope.spectral import unit_draw
 from gradscope.training import LAGS, NUMBERS, Observation, State, Step, Training, proceed
 
 EACH = Step._fields  # what is recorded of every step
@@ -155,13 +154,12 @@ def _trained(runs: Sequence[Run]) -> tuple[dict[str, Any], list[dict[str, NDArra
 
 def _columns(training: Training, state: State, curves: Sequence[Curves]) -> dict[str, Any]:
     runs, looks = training.runs, [one.at_looks() for one in curves]
-    drawn = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in runs]
-    radii = np.array(training.radii)
+    realised = [training.cell.drawn(run["ensemble"], run["seed"]).realised(run["spectral_radius"]) for run in runs]
     missing = np.full(len(runs), np.nan)
     curve = {f"{HISTORY}{name}": [own[name][:, 0] for own in looks] for name in looks[0]}
     return {
-        "spectral_radius_realised": radii * [draw.spectral_radius for draw in drawn],
-        "spectral_norm": radii * [draw.spectral_norm for draw in drawn],
+        "spectral_radius_realised": [radius for radius, _ in realised],
+        "spectral_norm": [norm for _, norm in realised],
         "status": list(state.status),
         "relative_error": missing,
         "cosine": missing,

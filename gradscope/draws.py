@@ -10,6 +10,7 @@ Everything is for the *sum* of the step losses, and weight gradients are summed 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from gradscope.bptt import loss_gradients
 from gradscope.passes import Request, passes
 from gradscope.readout import Readout, Steps
-from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace
+from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, length
 from gradscope.scaled import Floats, Scaled
 from gradscope.schedule import Gates
 from gradscope.workspace import Workspace
@@ -31,7 +32,7 @@ SHARED_ENTRIES = 2_000_000  # of the gradients of draws that share segments
 def drawn_gradients(
     cell: Cell, packed: Packed, trace: Trace, y: NDArray[Any], loss: str, steps: Steps, schedule: Gates
 ) -> Iterator[Scaled]:
-    """The gradients of the recurrent weights under each of N draws of a schedule's coins, (some, P, D) at a time.
+    """The gradients of the recurrent weights under each of N draws of a schedule's coins, (some, P, W) at a time.
 
     Parameters
     ----------
@@ -42,12 +43,12 @@ def drawn_gradients(
     Each draw is exact at any magnitude: where one leaves the range of its numbers, it is made again with exponents.
     """
     T = schedule.weights.shape[-1]
-    injection = Readout(packed, trace, y, loss, [steps]).injection
+    injection = Readout(cell, packed, trace, y, loss, [steps]).injection
     losses = np.zeros(T, bool)
     losses[steps] = True
     plain = injection.plain and not packed.back_exponent.any() and not trace.wide
     together = _sharing if _alike(schedule) else _side_by_side
-    for part in _parts(packed, trace, schedule, together is _sharing):
+    for part in _parts(cell, trace, schedule, together is _sharing):
         found = together(cell, packed, trace, injection.at(0, T).mantissa, losses, part) if plain else None
         if found is None or not np.isfinite(found).all():
             yield _one_by_one(cell, packed, trace, y, loss, steps, part)
@@ -67,15 +68,16 @@ def _width(B: int, size: int, sharing: bool) -> int:
     return most if sharing else min(most, max(FEWEST, SMALL_PRODUCT // (B * size)))
 
 
-def bytes_of_draws(B: int, draws: int, T: int, P: int, D: int) -> float:
+def bytes_of_draws(B: int, draws: int, T: int, weights: int, D: int) -> float:
     """What so many draws of one network take, at most, in double precision: a part of them, and the coins of all."""
-    width = min(draws, _width(B, P * D, sharing=True))
-    return 2 * _BLOCK_BYTES + 8.0 * (6 * width * P * D + 4 * width * B * D + 2 * T * B * (P + D)) + 16.0 * draws * T
+    width = min(draws, _width(B, weights, sharing=True))
+    along = 4 * width * B * D + 2 * T * B * (weights // D + D)
+    return 2 * _BLOCK_BYTES + 8.0 * (6 * width * weights + along) + 16.0 * draws * T
 
 
-def _parts(packed: Packed, trace: Trace, schedule: Gates, sharing: bool) -> Iterator[Gates]:
+def _parts(cell: Cell, trace: Trace, schedule: Gates, sharing: bool) -> Iterator[Gates]:
     """Some draws at a time: as many as may have a gradient each; without sharing, as make a product that is quick."""
-    size = packed.forward[0].size
+    size = prod(cell.weights_shape)
     width = _width(trace.extent[2], size, sharing)
     weights, entering = schedule.weights, schedule.entering
     if entering is not None:
@@ -88,40 +90,41 @@ def _parts(packed: Packed, trace: Trace, schedule: Gates, sharing: bool) -> Iter
 def _side_by_side(
     cell: Cell, packed: Packed, trace: Trace, injected: Floats, losses: NDArray[np.bool_], schedule: Gates
 ) -> Floats:
-    """The gradients (N, P, D) of some draws; not finite where a draw left the range of numbers."""
+    """The gradients (N, P, W) of some draws; not finite where a draw left the range of numbers."""
     T, N = len(losses), len(schedule.weights)
-    _, _, B, P = trace.inputs.shape
-    D, dtype = packed.forward.shape[2], trace.inputs.dtype
+    (_, _, B, P), D, dtype = trace.inputs.shape, cell.delta_size, trace.inputs.dtype
     gates = schedule.weights.astype(dtype)
     entering = None if schedule.entering is None else schedule.entering.astype(dtype)
     rows = np.zeros((1, B, N, cell.state_size), dtype)
     block = int(max(1, _BLOCK_BYTES // (B * N * D * dtype.itemsize)))
     delta = np.empty((block, 1, B, N, D), dtype)
-    total, product = np.zeros((P, N * D), dtype), np.empty((P, N * D), dtype)
+    sums = [np.zeros((length(at), N * length(columns)), dtype) for at, columns in cell.products]
     with np.errstate(over="ignore", invalid="ignore"):
         for hi in range(T, 0, -block):
             lo = max(0, hi - block)
             local = cell.local(trace, lo, hi)
             for t in range(hi - 1, lo - 1, -1):
                 own, slopes = injected[:, t, :, None], local[:, t - lo, :, None]
+                onward = rows + own * entering[:, t, None] if losses[t] and entering is not None else None
                 if losses[t]:
                     rows += own
-                done = delta[t - lo]
-                cell.delta(slopes, rows, out=done)
+                sent = delta[t - lo]
+                cell.delta(packed, slopes, rows, out=sent)
                 if t == 0:
                     break
-                if losses[t] and entering is not None:
-                    rows += own * (entering[:, t, None] - 1.0)
-                    leaving = np.empty_like(done)
-                    cell.delta(slopes, rows, out=leaving)
-                    cell.carry(packed, slopes, leaving, rows)
-                else:
-                    cell.carry(packed, slopes, done, rows)
+                if onward is not None:
+                    rows, sent = onward, np.empty_like(sent)
+                    cell.delta(packed, slopes, rows, out=sent)
+                cell.carry(packed, slopes, sent, rows)
                 rows *= gates[:, t - 1, None]
-            seen = trace.inputs[0, lo:hi].reshape(-1, P)
-            np.matmul(seen.T, delta[: hi - lo].reshape(-1, N * D), out=product)
-            total += product
-    return total.reshape(P, N, D).swapaxes(0, 1)
+            seen, used = trace.inputs[0, lo:hi].reshape(-1, P), delta[: hi - lo]
+            for (at, columns), total in zip(cell.products, sums, strict=True):
+                total += seen[:, at].T @ used[..., columns].reshape(len(seen), -1)
+    gradients = np.zeros((N, *cell.weights_shape), dtype)
+    for (at, columns), total in zip(cell.products, sums, strict=True):
+        width = length(columns)
+        gradients[:, at, :width] = total.reshape(-1, N, width).swapaxes(0, 1)
+    return gradients
 
 
 class _Segments(NamedTuple):
@@ -157,16 +160,17 @@ class _Segments(NamedTuple):
 def _sharing(
     cell: Cell, packed: Packed, trace: Trace, injected: Floats, losses: NDArray[np.bool_], schedule: Gates
 ) -> Floats:
-    """The gradients (N, P, D) of draws whose open gates are alike; not finite where one left the range of numbers."""
+    """The gradients (N, P, W) of draws whose open gates are alike; not finite where one left the range of numbers."""
     segments, gate = _Segments.of(schedule, losses), float(schedule.weights.max())
-    T, (_, _, B, P), D, dtype = len(losses), trace.inputs.shape, packed.forward.shape[2], trace.inputs.dtype
+    T, (_, _, B, P), D, dtype = len(losses), trace.inputs.shape, cell.delta_size, trace.inputs.dtype
     first = np.flatnonzero(np.diff(segments.top, prepend=-1))  # of each row: a top, down to its deepest segment
     last = np.append(first[1:], len(segments.top))
     deepest = segments.depth[last - 1]
     back = np.ascontiguousarray(trace.inputs[0, T - 1 :: -1])  # the last step first
     slopes, own = cell.local(trace, 0, T)[0], injected[0]
-    gradients = np.zeros((len(schedule.weights), P, D), dtype)
-    running, product = np.empty((P, D), dtype), np.empty((P, D), dtype)
+    gradients = np.zeros((len(schedule.weights), *cell.weights_shape), dtype)
+    running = np.zeros(cell.weights_shape, dtype)
+    products = [(at, columns, np.empty((length(at), length(columns)), dtype)) for at, columns in cell.products]
     with np.errstate(over="ignore", invalid="ignore"):
         for rows in _deepest_first(deepest, B * D * dtype.itemsize):
             delta = _rows_back(cell, packed, slopes, own, gate, segments.top[first[rows]], deepest[rows])
@@ -175,9 +179,11 @@ def _sharing(
                 for segment in range(begin, end):
                     depth = segments.depth[segment]
                     inputs, sent = seen[upto:depth].reshape(-1, P), row[upto:depth].reshape(-1, D)
-                    np.matmul(inputs.T, sent, out=product if upto else running)
-                    if upto:
-                        np.add(running, product, out=running)
+                    for at, columns, product in products:
+                        sums = running[at, : product.shape[1]]
+                        np.matmul(inputs[:, at].T, sent[:, columns], out=product if upto else sums)
+                        if upto:
+                            np.add(sums, product, out=sums)
                     upto = depth
                     for draw in segments.draws[segment]:
                         gradients[draw] += running
@@ -203,7 +209,7 @@ def _rows_back(
     depth: NDArray[np.int64],
 ) -> Floats:
     """What rows send to the weights, (rows, lags, B, D), lag by lag, from their tops; `depth` is in falling order."""
-    B, D = slopes.shape[1], packed.forward.shape[2]
+    B, D = slopes.shape[1], cell.delta_size
     delta = np.empty((len(top), depth[0], B, D), slopes.dtype)
     rows = np.zeros((len(top), B, cell.state_size), slopes.dtype)
     going = np.searchsorted(-depth, -np.arange(depth[0] + 1))  # rows that have a step at each lag
@@ -213,7 +219,7 @@ def _rows_back(
         rows[:here] += own[at]
         local = slopes[at].reshape(1, 1, here * B, -1)
         sent = np.empty((1, 1, here * B, D), slopes.dtype)
-        cell.delta(local, rows[:here].reshape(1, 1, here * B, -1), out=sent)
+        cell.delta(packed, local, rows[:here].reshape(1, 1, here * B, -1), out=sent)
         delta[:here, lag] = sent.reshape(here, B, D)
         if on:
             part = slice(on * B)
@@ -225,7 +231,7 @@ def _rows_back(
 def _one_by_one(
     cell: Cell, packed: Packed, trace: Trace, y: NDArray[Any], loss: str, steps: Steps, schedule: Gates
 ) -> Scaled:
-    """The gradients (N, P, D) of some draws, each as a network of its own."""
+    """The gradients (N, P, W) of some draws, each as a network of its own."""
     N, T = schedule.weights.shape
     copies = np.zeros(N, np.int64)
     requests = [Request(T, steps, schedule)]

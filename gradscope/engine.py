@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from gradscope.recurrence import Cell
 from gradscope.runs import Run
 from gradscope.samples import asked, clipped, estimators
 from gradscope.scaled import Floats, Squares
-from gradscope.spectral import unit_draw
 from gradscope.task import Problem
+
+
+REALISED = ("spectral_radius_realised", "spectral_norm")  # columns, of W_hh
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Measurement:
     runs : (N,) of them.
     columns : of the runs table -> (N,) values.
     seq_len : (N,)
-    steps : `lag`, `log10_dh`, `log10_dh_std` and `zero_share` -> the T values of each run, one run after the other. The
-        lag is (loss step) - t for a single-step loss, T - t otherwise; mean and standard deviation of
+    steps : `lag`, `log10_dh`, `log10_dh_std` and `zero_share`, and of other parts of the state `log10_dc`,
+        `log10_dc_std`, `zero_share_c` -> the T values of each run, one run after the other. The lag is (loss step) - t for a single-step loss, T - t otherwise; mean and standard deviation of
         log10 |dL_b/dh_t| are over the examples that have one, `zero_share` is the share of those that are exactly zero.
     """
 
@@ -77,8 +80,7 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
             numbers[name] = numbers[name] - np.log10(terms)
     numbers["loss_value"] = numbers["loss_value"] / terms
     numbers["mean_slope"] = slopes.cumsum(axis=1)[c, seq_len - 1] / seq_len
-    unit = [unit_draw(run["ensemble"], run["hidden_size"], run["seed"]) for run in batch]
-    radius = np.array([run["spectral_radius"] for run in batch])
+    realised = [networks.cell.drawn(run["ensemble"], run["seed"]).realised(run["spectral_radius"]) for run in batch]
     if like["dtype"] == "float32":
         exact = Networks.of(like, keys, longest, examples, "float64").gradients(cases, examples=1)
         numbers["float32_error"] = _error(answers, exact)[k, c]
@@ -86,16 +88,17 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
         columns = estimators(networks, cases, dict(zip(every, answers, strict=True)), like["draws"])
         numbers |= {name: values[k, c] for name, values in columns.items()}
     columns = {
-        "spectral_radius_realised": np.array([draw.spectral_radius for draw in unit]) * radius,
-        "spectral_norm": np.array([draw.spectral_norm for draw in unit]) * radius,
+        **{name: np.array(values) for name, values in zip(REALISED, zip(*realised, strict=True), strict=True)},
         "status": np.array([overflow_status(int(step)) for step in overflow], object),
         **{name: np.where(overflow > 0, np.nan, values) for name, values in numbers.items()},
         **(clipped(batch, networks, threads) if like["minibatches"] else {}),  # other data, of which some may be finite
     }
-    steps = _timesteps(answers, cases, k, c)
-    steps["log10_dh"] -= np.repeat(np.log10(terms), seq_len)
-    for name in ("log10_dh", "log10_dh_std", "zero_share"):
-        steps[name][np.repeat(overflow > 0, seq_len)] = np.nan
+    steps = _timesteps(networks.cell, answers, cases, k, c)
+    for name, values in steps.items():
+        if name in (f"log10_d{part}" for part in networks.cell.parts):
+            values -= np.repeat(np.log10(terms), seq_len)
+        if name != "lag":
+            values[np.repeat(overflow > 0, seq_len)] = np.nan
     return Measurement(tuple(batch), columns, seq_len, steps)
 
 
@@ -140,19 +143,20 @@ def _joined(how: Callable[[list[NDArray[Any]]], NDArray[Any]], parts: Sequence[S
 
 
 def _timesteps(
-    answers: Sequence[Gradient], cases: Sequence[Case], k: NDArray[np.int64], c: NDArray[np.int64]
+    cell: Cell, answers: Sequence[Gradient], cases: Sequence[Case], k: NDArray[np.int64], c: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """The columns of the timesteps table of runs, of case k and network c, for losses summed over steps."""
     answers = answers[: len(cases)]
     lags = [_lag(case) for case in cases]
     summaries = {id(norms): _over_examples(norms) for norms in {id(a.norms): a.norms for a in answers}.values()}
     columns: dict[str, NDArray[Any]] = {"lag": np.concatenate([lags[case] for case in k])}
-    nothing = {"log10_dh": -np.inf, "log10_dh_std": np.nan, "zero_share": 1.0}
-    for name, empty in nothing.items():
+    nothing = {"log10_d{}": -np.inf, "log10_d{}_std": np.nan, "zero_share_{}": 1.0}
+    for (part, of), (pattern, empty) in product(enumerate(cell.parts), nothing.items()):
         found = []
         for answer in answers:
-            values = summaries[id(answer.norms)][name][:, np.arange(len(answer.row)), answer.row]
+            values = summaries[id(answer.norms)][pattern][part][:, np.arange(len(answer.row)), answer.row]
             found.append(np.where(answer.row < 0, empty, values))
+        name = pattern.format(of).removesuffix("_h" if pattern.startswith("zero") else "")
         columns[name] = np.concatenate([found[case][run] for case, run in zip(k, c, strict=True)])
     return columns
 
@@ -163,7 +167,10 @@ def _lag(case: Case) -> NDArray[np.int64]:
 
 
 def _over_examples(norms: Norms) -> dict[str, Floats]:
-    """Mean and standard deviation over the examples that have a gradient, and the share of those that have none."""
+    """Mean and standard deviation over the examples that have a gradient, and the share of those that have none.
+
+    Each (parts, C, T, K), by the pattern of their columns' names.
+    """
     live = norms.log10 > -np.inf
     count = live.sum(axis=-1)
     values = norms.log10 if live.all() else np.where(live, norms.log10, 0.0)
@@ -173,9 +180,9 @@ def _over_examples(norms: Norms) -> dict[str, Floats]:
         apart[~live] = 0.0
         std = np.sqrt(np.vecdot(apart, apart) / count)
     return {
-        "log10_dh": np.where(count > 0, mean, -np.inf),
-        "log10_dh_std": std,
-        "zero_share": 1.0 - count / live.shape[-1],
+        "log10_d{}": np.where(count > 0, mean, -np.inf),
+        "log10_d{}_std": std,
+        "zero_share_{}": 1.0 - count / live.shape[-1],
     }
 
 

@@ -18,13 +18,13 @@ ORIGINS = 64  # from which forecasts are made, at most
 
 
 def answers(cell: Cell, params: Mapping[str, Floats], x: Floats, h0: Floats | None = None) -> tuple[Floats, Floats]:
-    """What a network answers to inputs x (T, B, m), (T, B, p), and the states after them, (B, n).
+    """What a network answers to inputs x (T, B, m), (T, B, p), and the states after them, (B, S).
 
-    `h0` (B, n) are the states before them; zero if not given. What overflows is inf or nan.
+    `h0` (B, S) are the states before them; zero if not given. What overflows is inf or nan.
     """
     packed = cell.pack({name: array[None] for name, array in params.items()})
     trace = cell.forward(packed, x[None], None if h0 is None else h0[None], Workspace())
-    return read_out(packed, trace)[0], np.where(trace.overflow[0, :, None] > 0, np.nan, trace.states[0, -1])
+    return read_out(packed, trace)[0], np.where(trace.overflow[0, :, None] > 0, np.nan, cell.state(trace, len(x))[0])
 
 
 def read_out(packed: Packed, trace: Trace) -> Floats:

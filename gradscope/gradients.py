@@ -30,7 +30,10 @@ class Gradients:
     Attributes
     ----------
     loss : mean over examples of the mean (or sum) over the loss steps.
-    log10_dh : (T, B), log10 of |dL_b/dh_t|, the total derivative of each example's own loss; -inf for exact zeros.
+    log10_dh : (T, B), log10 of |dL_b/dh_t|, the total derivative of each example's own loss; -inf for exact zeros. Of a
+        stack, over the states of all layers.
+    log10_states : name -> the same of each part of the state by itself: "h"; an LSTM's cell state "c"; of a stack also
+        "h_l0", "h_l1", ... of each layer.
     params : name -> array like the parameters; 0 or inf where float64 cannot hold an entry.
     log10_params : name -> log10 of the gradient's 2-norm, exact also where `params` is not.
     status : "ok", or "forward overflow at step N": then everything above is nan.
@@ -40,7 +43,15 @@ class Gradients:
     log10_dh: Floats
     params: Parameters
     log10_params: dict[str, float]
+    log10_states: dict[str, Floats]
     status: str = "ok"
+
+    @property
+    def log10_dc(self) -> Floats:
+        """(T, B), log10 of |dL_b/dc_t|; AttributeError if the cell has no c."""
+        if "c" not in self.log10_states:
+            raise AttributeError("log10_dc: the cell's state has no c")
+        return self.log10_states["c"]
 
 
 def backprop(
@@ -70,7 +81,8 @@ def backprop(
     reduction : "mean" or "sum" over the loss steps.
     truncation : "full", "fixed:TAU", "chunked:TAU", "buffered:TAU", "tbptt:K1:K2"; with coins "random:TAU",
         "random-unweighted:TAU", "artbp:N0:ALPHA", "one-coin:TAU", "variable:MEAN:SD:P".
-    h0 : (B, n) or (n,) initial state; zero if not given.
+    h0 : (B, S) or (S,) initial state, zero if not given: (B, n) for most cells; for an LSTM h and c side by side,
+        (B, 2n); for a stack those of its layers, the top one first.
     seed : of the coins of random truncations; the sweep's run of that seed throws the same coins.
     mask : (T, B), true where a loss counts, instead of `loss_steps`; "mean" is then over each example's own steps, so
         that all examples count alike. So sequences of different lengths are padded to one length, and the padding left
@@ -119,8 +131,8 @@ def backprop(
     requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]
     start = None
     if h0 is not None:
-        shape = (B, cell.hidden_size) if np.ndim(h0) != 1 else (cell.hidden_size,)
-        start = np.broadcast_to(_check("h0", h0, shape), (B, cell.hidden_size))[None]
+        shape = (B, cell.state_size) if np.ndim(h0) != 1 else (cell.state_size,)
+        start = np.broadcast_to(_check("h0", h0, shape), (B, cell.state_size))[None]
 
     packed = cell.pack({name: array[None] for name, array in arrays.items()})
     workspace = Workspace()
@@ -133,11 +145,13 @@ def backprop(
         name: Scaled(part.mantissa / (shared * B), part.exponent)
         for name, part in by_parameter(cell, found.weights, found.readout).items()
     }
+    states = {name: found.norms.of(found.row, part)[0] - np.log10(shared) for part, name in enumerate(cell.parts)}
     result = Gradients(
         loss=float(found.loss[0]) / shared,
-        log10_dh=found.norms.of(found.row)[0] - np.log10(shared),
+        log10_dh=states["h"],
         params={name: mean.value()[0].T.reshape(arrays[name].shape) for name, mean in means.items()},
         log10_params={name: float(log10_joint(mean.squares())[0]) for name, mean in means.items()},
+        log10_states=states,
     )
     return result if not found.overflow[0] else _missing(result, int(found.overflow[0]))
 
@@ -159,7 +173,7 @@ def overflow_status(step: int) -> str:
 
 
 def by_parameter(cell: Cell, weights: Scaled, readout: Scaled) -> dict[str, Scaled]:
-    """Name -> gradient (..., columns, rows), from the recurrent weights (..., P, D) and the readout (..., n+1, p)."""
+    """Name -> gradient (..., columns, rows), from the recurrent weights (..., P, W) and the readout (..., n+1, p)."""
     n = cell.hidden_size
     everything = slice(None)
     blocks = {name: (weights, *block) for name, block in cell.blocks().items()}
@@ -206,7 +220,7 @@ class Contrast(NamedTuple):
 
     @classmethod
     def of(cls, weights: Scaled, full: Scaled) -> Contrast:
-        """The contrast of gradients (..., P, D), both renormalised."""
+        """The contrast of gradients (..., P, W), both renormalised."""
         product = np.vecdot(weights.mantissa, full.mantissa).astype(np.float64, copy=False)
         return cls(weights.minus(full).squares(), product, weights.exponent + full.exponent)
 
@@ -229,6 +243,7 @@ def _missing(result: Gradients, step: int) -> Gradients:
     return Gradients(
         loss=float("nan"),
         log10_dh=np.full_like(result.log10_dh, np.nan),
+        log10_states={name: np.full_like(norms, np.nan) for name, norms in result.log10_states.items()},
         params={name: np.full_like(array, np.nan) for name, array in result.params.items()},
         log10_params=dict.fromkeys(result.log10_params, float("nan")),
         status=overflow_status(step),

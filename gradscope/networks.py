@@ -216,7 +216,7 @@ def _slopes(cell: Cell, trace: Trace) -> NDArray[np.float64]:
     for lo in range(0, T, BLOCK):
         hi = min(lo + BLOCK, T)
         local = cell.local(trace, lo, hi)
-        if local.shape[-1] != trace.hidden_size:
+        if local.shape[-1] != trace.hidden_size:  # not the slope of a single activation
             return np.full((C, T), np.nan)
         found[:, lo:hi] = local.sum(axis=(2, 3), dtype=np.float64)
     overflow = first_of(trace.overflow, axis=1)[:, None]

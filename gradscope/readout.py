@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.losses import LOSSES
-from gradscope.recurrence import Packed, Trace, by_group, first_of, outer_sum
+from gradscope.recurrence import Cell, Packed, Trace, by_group, first_of, outer_sum
 from gradscope.scaled import Floats, Scaled, scaled, unit_scaled, zeros
 
 Steps = NDArray[np.int64]  # 0-based, ascending
@@ -24,7 +24,8 @@ class Injection(NamedTuple):
     Attributes
     ----------
     dyhat : (C, T, B, p), the gradient with respect to the predictions; zero at steps without a loss.
-    back, exponent : (C, p, n) and (C,), W_hy; its exponent is 0 for weights of ordinary size.
+    back, exponent : (C, p, S) and (C,), W_hy, and zeros for what is not read out of the state; the exponent is 0 for
+        weights of ordinary size.
     """
 
     dyhat: Scaled
@@ -41,7 +42,7 @@ class Injection(NamedTuple):
         return not (np.count_nonzero(self.dyhat.exponent) or np.count_nonzero(self.exponent))
 
     def at(self, lo: int, hi: int) -> Scaled:
-        """dL/dh at the steps lo <= t < hi from their own losses alone, (C, b, B, n)."""
+        """dL/dstate at the steps lo <= t < hi from their own losses alone, (C, b, B, S)."""
         part = self.dyhat[:, lo:hi]
         C, b, B, p = part.mantissa.shape
         flat = part.mantissa.reshape(C, b * B, p)
@@ -54,7 +55,7 @@ class Readout:
 
     Parameters
     ----------
-    packed, trace : the networks and their forward pass.
+    cell, packed, trace : the networks and their forward pass.
     y : (C, T, B[, p]), targets.
     loss : "mse" or "cross_entropy".
     choices : the steps of each sum of losses that may be asked for.
@@ -68,6 +69,7 @@ class Readout:
 
     def __init__(
         self,
+        cell: Cell,
         packed: Packed,
         trace: Trace,
         y: NDArray[Any],
@@ -106,7 +108,9 @@ class Readout:
             dense = zeros((C, T, B, dyhat.shape[-1]), dyhat.dtype)
             dense.mantissa[:, at], dense.exponent[:, at] = sent.mantissa, sent.exponent
             sent = dense
-        self.injection = Injection(sent, *unit_scaled(packed.W_hy))
+        back, exponent = unit_scaled(packed.W_hy)
+        unread = cell.state_size - cell.hidden_size
+        self.injection = Injection(sent, np.pad(back, [(0, 0), (0, 0), (0, unread)]) if unread else back, exponent)
         self._gradients: dict[bytes, Scaled] = {}
         shorter = np.array([], np.int64)
         for key, steps in sorted(distinct.items(), key=lambda item: len(item[1])):

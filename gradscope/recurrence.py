@@ -1,21 +1,27 @@
 """What a recurrent cell is to the rest of gradscope: a forward pass that leaves a trace, and two local backward maps.
 
 Shape letters, here and everywhere: C runs in a batch, T time, B examples, n hidden, m input, p output; S the length of
-the state (n for most cells), D the length of the pre-activation, P = n + m + 1 the columns of [h_{t-1} | x_t | 1], so
-that W_hh, W_xh and b_h are one product, forward and in the weight gradient; K adjoints that go back side by side.
+the state (n for most cells), D that of the delta, mostly dL/d(pre-activation), L of the local factors; P the columns of
+what weights are multiplied with, [h_{t-1} | x_t | 1] for the Elman network, so that W_hh, W_xh and b_h are one product,
+and W those of the weights' gradient (P, W); K adjoints that go back side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.scaled import Floats, Scaled
+from gradscope.errors import InputError
+from gradscope.scaled import Floats, Scaled, unit_scaled
 from gradscope.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gradscope.spectral import UnitDraw
 
 Parameters = dict[str, Floats]
 
@@ -30,21 +36,22 @@ class Packed(NamedTuple):
 
     Attributes
     ----------
-    forward : (C, P, D), from [h_{t-1} | x_t | 1] to the pre-activation.
-    back : (C, D, S), from delta to the previous state's adjoint, with an exponent `back_exponent` (C,) of its own that
-        is 0 for weights of ordinary size (see `gradscope.scaled.unit_scaled`).
+    forward, back : what the cell's forward pass and its way back need, each with a leading run axis.
+    back_exponent : (C,), of what `Cell.carry` gives; not 0 only for an Elman network whose weights are not of ordinary
+        size (see `gradscope.scaled.unit_scaled`).
     W_hy, b_y : (C, p, n) and (C, p), the readout.
     """
 
-    forward: Floats
-    back: Floats
+    forward: tuple[Floats, ...]
+    back: tuple[Floats, ...]
     back_exponent: NDArray[np.int64]
     W_hy: Floats
     b_y: Floats
 
     def of(self, runs: slice | NDArray[np.int64] | int) -> Packed:
         """The parameters of some of the runs; of one, without the run axis, if it is a number."""
-        return Packed(self.forward[runs], self.back[runs], self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
+        forward, back = (tuple(one[runs] for one in some) for some in (self.forward, self.back))
+        return Packed(forward, back, self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
 
 
 @dataclass(frozen=True)
@@ -53,17 +60,22 @@ class Trace:
 
     Attributes
     ----------
-    inputs : (C, T+1, B, P), [h_{t-1} | x_t | 1] for t = 1 .. T+1 (the last without x).
+    inputs : (C, T+1, B, P), what weights are multiplied with at t = 1 .. T+1 (the last without x). The first n columns
+        are h_{t-1}, that part of the state which is read out.
     hidden_size : n
     overflow : (C, B), the first step at which a state was not finite; 0 where all are. From that step on, the stored
         states are zero, so that what is computed from them stays finite; it must not be used.
     wide : whether inputs are so large that products need exponents of their own.
+    extra : what else the cell's local factors come from, each (C, T or T+1, B, ...).
+    layers : of a stack, those of its layers, the top first.
     """
 
     inputs: Floats
     hidden_size: int
     overflow: NDArray[np.int64]
     wide: bool
+    extra: tuple[Floats, ...] = ()
+    layers: tuple[Trace, ...] = ()
 
     @property
     def extent(self) -> tuple[int, int, int]:
@@ -73,11 +85,22 @@ class Trace:
 
     def of(self, runs: slice | NDArray[np.int64]) -> Trace:
         """The trace of some of the runs."""
-        return Trace(self.inputs[runs], self.hidden_size, self.overflow[runs], self.wide)
+        return replace(
+            self,
+            inputs=self.inputs[runs],
+            overflow=self.overflow[runs],
+            extra=tuple(one[runs] for one in self.extra),
+            layers=tuple(layer.of(runs) for layer in self.layers),
+        )
 
     def until(self, seq_len: int) -> Trace:
         """The trace of the first steps."""
-        return Trace(self.inputs[:, : seq_len + 1], self.hidden_size, self.overflow, self.wide)
+        return replace(
+            self,
+            inputs=self.inputs[:, : seq_len + 1],
+            extra=tuple(one[:, : seq_len + 1] for one in self.extra),
+            layers=tuple(layer.until(seq_len) for layer in self.layers),
+        )
 
     @property
     def states(self) -> Floats:
@@ -92,7 +115,7 @@ def multiply(rows: Floats, weights: Floats, out: Floats) -> None:
     single row (B, D) of a single network (D, S) takes `dot`, which has less to do than `matmul` before it calls BLAS.
     """
     if rows.ndim == 2:
-        rows.dot(weights, out)
+        (rows.dot if out.flags.c_contiguous else partial(np.matmul, rows))(weights, out)
         return
     C, K, B, D = rows.shape
     if B * weights[0].size <= SMALL_PRODUCT:
@@ -132,11 +155,38 @@ def by_group(array: NDArray[Any], groups: int, axis: int) -> NDArray[Any]:
     return np.moveaxis(array.reshape(C, *shape), axis, 1)
 
 
-def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np.int64], bool]:
+def length(part: slice) -> int:
+    """How many rows or columns a slice with an end holds."""
+    return int(part.stop - (part.start or 0))
+
+
+def check_sizes(cell: Cell) -> None:
+    """Raise InputError for a size of a cell that is no whole number >= 1."""
+    for name in ("hidden_size", "input_size", "output_size"):
+        size = getattr(cell, name)
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise InputError(f"{size!r}", where=name, allowed="a whole number >= 1")
+
+
+def plain(weights: Floats) -> Floats:
+    """Weights of a cell whose state is also carried on unmixed; InputError if they are of no ordinary size.
+
+    What is carried on would need an exponent of its own beside what passes through them.
+    """
+    _, exponent = unit_scaled(weights)
+    if exponent.any():
+        raise InputError(
+            f"entries up to {np.abs(weights).max():.3g}", where="W_hh", allowed="ordinary size, as 1e-19 to 1e19"
+        )
+    return np.ascontiguousarray(weights)
+
+
+def settle(inputs: Floats, hidden_size: int, largest: float, *others: Floats) -> tuple[NDArray[np.int64], bool]:
     """Find the first non-finite step of each example, (C, B), zero its states from there on, and say whether values are
     wide.
 
-    `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite.
+    `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite. `others`,
+    (C, T, B, ...), are zeroed with the states.
     """
     C, _, B, _ = inputs.shape
     wide = 2.0 ** (np.finfo(inputs.dtype).maxexp * 0.3)  # beyond this, a product with an adjoint could overflow
@@ -146,7 +196,8 @@ def settle(inputs: Floats, hidden_size: int, largest: float) -> tuple[NDArray[np
     finite = np.logical_and.reduce(np.isfinite(states), axis=3)
     overflow = np.where(finite.all(axis=1), 0, finite.argmin(axis=1) + 1)
     for run, example in zip(*np.nonzero(overflow), strict=True):
-        states[run, overflow[run, example] - 1 :, example] = 0.0
+        for array in (states, *others):
+            array[run, overflow[run, example] - 1 :, example] = 0.0
     return overflow, bool(max(inputs.max(), -inputs.min()) > wide)
 
 
@@ -183,39 +234,81 @@ class Cell(Protocol):
         """S."""
         ...
 
+    @property
+    def delta_size(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def weights_shape(self) -> tuple[int, int]:
+        """(P, W), of the gradient of all recurrent weights."""
+        ...
+
+    @property
+    def trace_size(self) -> int:
+        """Numbers that a trace keeps of a step and example: P, and those of `Trace.extra`."""
+        ...
+
+    @property
+    def products(self) -> tuple[tuple[slice, slice], ...]:
+        """Rows of P and columns of D, of each product that weight gradients are: the sum over steps and examples of
+        inputs[rows]^T delta[columns] stands in these rows, from the first column on, of a (P, W) that is zero elsewhere.
+        """
+        ...
+
+    @property
+    def parts(self) -> dict[str, tuple[slice, ...]]:
+        """Name -> where it stands in the state, of each part whose gradient's norm is recorded: "h", and others."""
+        ...
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes."""
         ...
 
     def blocks(self) -> dict[str, tuple[slice, slice]]:
-        """Which of the P inputs and the D pre-activations each recurrent-cell parameter joins."""
+        """Which rows and columns of the gradient (P, W) are, transposed, that of each recurrent-cell parameter."""
         ...
 
     def init(
         self,
         seed: int,
         spectral_radius: float,
-        ensemble: str,
+        ensemble: str = ...,
         input_scale: float = ...,
         input_power: float | None = ...,
     ) -> Parameters:
         """Draw parameters."""
         ...
 
+    def drawn(self, ensemble: str, seed: int) -> UnitDraw:
+        """The recurrent matrix that `init` scales to the spectral radius."""
+        ...
+
+    def recurrent(self, params: Mapping[str, Floats]) -> Floats:
+        """That matrix, (n, n), among parameters."""
+        ...
+
     def pack(self, params: Mapping[str, Floats]) -> Packed:
         """Lay out parameters that have a leading run axis C."""
         ...
 
-    def forward(self, packed: Packed, x: Floats, h0: Floats | None, workspace: Workspace) -> Trace:
-        """Run over x (C, T, B, m) from h0 (C, B, n), or zero. The trace lives in the workspace."""
+    def forward(self, packed: Packed, x: Floats, start: Floats | None, workspace: Workspace) -> Trace:
+        """Run over x (C, T, B, m) from the state (C, B, S), or zero. The trace lives in the workspace."""
+        ...
+
+    def state(self, trace: Trace, t: int) -> Floats:
+        """The whole state (C, B, S) after so many steps."""
         ...
 
     def local(self, trace: Trace, lo: int, hi: int) -> Floats:
-        """The local derivatives, (C, b, B, L), that `delta` needs at the (0-based) steps lo <= t < hi."""
+        """The local factors, (C, b, B, L), that `delta` needs at the (0-based) steps lo <= t < hi."""
         ...
 
-    def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
-        """Write dL/d(pre-activation) (C, K, B, D) for adjoints dL/dstate (C, K, B, S) and `local` (C, 1, B, L).
+    def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:
+        """Write the delta (C, K, B, D) of adjoints dL/dstate (C, K, B, S) with `local` (C, 1, B, L) to `out`.
+
+        The adjoint of a part of the state which other parts of the same step's state depend on comes without what they
+        pass on to it, and is completed here, in place: from then on it is the total derivative.
 
         Here and in `carry`, a single row of a single network comes without the axes of runs and rows.
         """
@@ -224,6 +317,6 @@ class Cell(Protocol):
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:
         """Write the adjoints of the previous state, but for `back_exponent`, to `out`, or over the adjoints.
 
-        For delta (C, K, B, D). A state that is also carried on unmixed, as an LSTM's, needs `local` and the adjoint.
+        For delta (C, K, B, D) and the adjoints that it has completed.
         """
         ...

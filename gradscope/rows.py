@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradscope.passes import Chains, Pass, Sliding, Span
 from gradscope.readout import Injection
-from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, by_group, outer_sum
+from gradscope.recurrence import SMALL_PRODUCT, Cell, Packed, Trace, by_group, length, outer_sum
 from gradscope.scaled import Floats, Scaled, log10_of, zeros
 from gradscope.workspace import Workspace
 
@@ -55,9 +56,13 @@ class Work:
 
     @cached_property
     def smallest_factor(self) -> float:
-        """No vector is multiplied by less in a step: the smallest of slopes, zeros left out, times that of weights."""
-        slopes = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
-        return float(min(_smallest(part) for part in slopes) * _smallest(self.packed.back))
+        """No vector is multiplied by less in a step: the smallest of local factors and of weights, zeros left out.
+
+        A state of several parts or layers passes through several of them.
+        """
+        factors = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
+        smallest, passed = min(_smallest(part) for part in factors), self.cell.state_size // self.cell.hidden_size
+        return float((smallest * min(map(_smallest, self.packed.back), default=1.0)) ** passed)
 
     def well_in_range(self, squares: Floats) -> bool:
         """Whether squared norms are far from the ends of their range; OutOfRangeError if digits may have been lost."""
@@ -88,18 +93,21 @@ class Seen:
     Attributes
     ----------
     plan : the pass.
-    squares : (C, T, K, B), squared norms of the mantissas of its K rows or sums; what somebody left where none was.
-    sums : (U, C G, P, D), the weight gradients of its usages, those of G groups of examples apart; of those in `begun`.
+    squares : (parts, C, T, K, B), squared norms of the mantissas of its K rows or sums, those of each part of the state
+        apart; what somebody left where none was.
+    sums : (U, C G, P, W), the weight gradients of its usages, those of G groups of examples apart; of those in `begun`.
     """
 
-    def __init__(self, plan: Pass, trace: Trace, packed: Packed, workspace: Workspace, name: str, groups: int = 1):
-        C, _, B, P = trace.inputs.shape
+    def __init__(self, plan: Pass, cell: Cell, trace: Trace, workspace: Workspace, name: str, groups: int = 1):
+        C, _, B, _ = trace.inputs.shape
         dtype = trace.inputs.dtype
         self.plan, self._inputs, self._wide, self._groups = plan, trace.inputs, trace.wide, groups
-        self.squares = workspace.array(f"squares {name}", (C, len(plan.losses), plan.width, B), dtype)
+        self._products, self._scattered = cell.products, _scattered(cell)
+        shape = (len(cell.parts), C, len(plan.losses), plan.width, B)
+        self.squares = workspace.array(f"squares {name}", shape, dtype)
         self._exponents: list[NDArray[np.int64]] = []  # of the squares' mantissas, for all runs, once there is one
         self._runs = slice(None)
-        sums = workspace.array(f"sums {name}", (len(plan.usages), C * groups, P, packed.forward.shape[2]), dtype)
+        sums = workspace.array(f"sums {name}", (len(plan.usages), C * groups, *cell.weights_shape), dtype)
         self.sums = Scaled(sums, np.zeros(sums.shape[:-1], np.int64))
         self.begun = set[int]()
         self._whole = self
@@ -107,7 +115,7 @@ class Seen:
     def of(self, runs: slice) -> Seen:
         """The same for some of the runs: what is added there is seen here."""
         part = copy(self)
-        part._inputs, part._runs, part.squares = self._inputs[runs], runs, self.squares[runs]
+        part._inputs, part._runs, part.squares = self._inputs[runs], runs, self.squares[:, runs]
         own = slice(runs.start * self._groups, runs.stop * self._groups)
         part._whole, part.sums, part.begun = self, self.sums[:, own], set()
         return part
@@ -118,34 +126,63 @@ class Seen:
         G = self._groups
         inputs = by_group(self._inputs[:, lo:hi], G, 2).reshape(C * G, b * B // G, -1)
         rows = by_group(delta, G, 3).reshape(C * G, K, b * B // G, D)
-        if exponent is None and not self._wide:
-            product = np.empty((C * G, inputs.shape[2], D), rows.dtype)
-            for position, usage in enumerate(span.usage):
-                new = usage not in self.begun
-                part = self.sums[usage]
-                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=part.mantissa if new else product)
-                if new:
-                    part.exponent[...] = 0
-                else:
-                    np.add(part.mantissa, product, out=part.mantissa)
-        else:
+        exponents = None
+        if exponent is not None or self._wide:
             exponent = np.zeros((C, K, b, B), np.int64) if exponent is None else exponent
             exponents = by_group(exponent, G, 3).reshape(C * G, K, b * B // G)
-            parts = outer_sum(inputs, Scaled(rows, exponents), self._wide)
-            for position, usage in enumerate(span.usage):
-                if usage not in self.begun:
-                    self.sums.mantissa[usage], self.sums.exponent[usage] = 0.0, 0
-                self.sums[usage].add(parts[:, position])
+        for usage in span.usage if self._scattered else ():
+            if usage not in self.begun:
+                self.sums.mantissa[usage], self.sums.exponent[usage] = 0.0, 0
+        for at, columns in self._products:
+            self._add_product(span, inputs[..., at], rows[..., columns], exponents, at)
         self.begun.update(span.usage)
         if exponent is not None and not self._exponents:
-            self._exponents.append(np.zeros(self._whole.squares.shape, np.int64))
+            self._exponents.append(np.zeros(self._whole.squares.shape[1:], np.int64))
         if self._exponents:
             found = 0 if exponent is None else exponent.swapaxes(1, 2)
             self._exponents[0][self._runs, lo:hi, :K] = found
 
+    def _add_product(
+        self, span: Span, inputs: Floats, rows: Floats, exponents: NDArray[np.int64] | None, at: slice
+    ) -> None:
+        """Add inputs^T rows, for rows (C G, K, R, D) with exponents (C G, K, R) if any, `at` its rows of the sums."""
+        width = rows.shape[-1]
+        if exponents is None:
+            product = np.empty((len(inputs), inputs.shape[2], width), rows.dtype)
+            for position, usage in enumerate(span.usage):
+                new = usage not in self.begun
+                part = self.sums[usage, :, at]
+                own = part.mantissa[..., :width]
+                np.matmul(inputs.swapaxes(1, 2), rows[:, position], out=own if new else product)
+                if new:
+                    part.exponent[...] = 0
+                else:
+                    np.add(own, product, out=own)
+            return
+        parts = outer_sum(inputs, Scaled(rows, exponents), self._wide)
+        for position, usage in enumerate(span.usage):
+            own = self.sums[usage, :, at]
+            if usage not in self.begun:
+                own.mantissa[...], own.exponent[...] = 0.0, 0
+            Scaled(own.mantissa[..., :width], own.exponent).add(parts[:, position])
+
     def log10_norms(self) -> NDArray[np.float64]:
-        """log10 of the norms, (C, T, K, B)."""
+        """log10 of the norms, (parts, C, T, K, B)."""
         return log10_of(self.squares, self._exponents[0] if self._exponents else np.zeros((), np.int64))
+
+
+def _scattered(cell: Cell) -> bool:
+    """Whether the cell's products leave some of its weights' gradient zero."""
+    P, W = cell.weights_shape
+    return sum(length(rows) * length(columns) for rows, columns in cell.products) < P * W
+
+
+def norms_of_parts(cell: Cell, adjoints: Floats, out: Floats) -> None:
+    """Write the squared norms of the parts of adjoints (..., S) to `out` (parts, ...)."""
+    for squares, (first, *more) in zip(out, cell.parts.values(), strict=True):
+        np.vecdot(adjoints[..., first], adjoints[..., first], out=squares)
+        for columns in more:
+            squares += np.vecdot(adjoints[..., columns], adjoints[..., columns])
 
 
 class Piece(NamedTuple):
@@ -170,7 +207,7 @@ class Block(NamedTuple):
     local : (C, b, B, L), the cell's local derivatives.
     injected : (C, b, B, S), what the losses inject; None if no row takes any of it in.
     adjoint : (b, C, 1, B, S), room for a lone row at each step.
-    delta, squares : (C, K, b, B, D) and (C, b, K, B), to be found.
+    delta, squares : (C, K, b, B, D) and (parts, C, b, K, B), to be found.
     """
 
     pieces: Sequence[Piece]
@@ -211,10 +248,10 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
     """Rows that are each seen by themselves: full, chunked, random truncation, and single losses."""
     cell, packed, trace, width = work.cell, work.packed, work.trace, plan.width
     (C, _, B), dtype = trace.extent, trace.inputs.dtype
-    longest = 1 if careful else _block(B, packed.forward[0].size, dtype)
+    longest = 1 if careful else _block(B, prod(cell.weights_shape), dtype)
     adjoint = zeros((C, width, B, cell.state_size), dtype)
     lone = np.empty((longest, C, 1, B, cell.state_size), dtype)
-    delta = np.empty((C, width, longest, B, packed.forward.shape[2]), dtype)
+    delta = np.empty((C, width, longest, B, cell.delta_size), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
     for together in _together(_pieces(plan, longest), longest):
         for pieces in [together] if plain else [[piece] for piece in together]:
@@ -225,7 +262,7 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
                 _rearrange(rows, span, adjoint)
             taken = np.count_nonzero(plan.losses[lo:hi]) or any(piece.starts for piece in pieces)
             injected = work.injection.at(lo, hi) if taken else None
-            local, squares = cell.local(trace, lo, hi), seen.squares[:, lo:hi, :K]
+            local, squares = cell.local(trace, lo, hi), seen.squares[:, :, lo:hi, :K]
             block = Block(pieces, local, injected, lone[: hi - lo], delta[:, :K, : hi - lo], squares)
             onward: dict[int, Scaled] = {}
             if plain and _lone(span):
@@ -273,13 +310,13 @@ def _one_row(work: Work, plan: Chains, block: Block, row: Floats) -> None:
                 np.add(row, own, here)
             else:
                 here[...] = row
-            cell.delta(slopes, here, sent)
+            cell.delta(packed, slopes, here, sent)
             if t == last:
                 break
             cell.carry(packed, slopes, sent, here, row)
             if passing is not None:
                 row *= passing[t - 1]
-    np.vecdot(block.adjoint, block.adjoint, out=block.squares.swapaxes(0, 1)[::-1])
+    norms_of_parts(cell, block.adjoint, block.squares.swapaxes(1, 2)[:, ::-1])
 
 
 def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, careful: bool) -> dict[int, Scaled]:
@@ -294,15 +331,18 @@ def _rows(work: Work, plan: Chains, block: Block, rows: Scaled, plain: bool, car
             onward = _onward(work, span, t, rows, injected[:, None, at], taking)
             for part in taking:
                 _inject(rows[:, part], injected[:, None, at], plain, fixed=t < hi - 1)
-        np.vecdot(rows.mantissa, rows.mantissa, out=block.squares[:, at])
-        cell.delta(local[:, at, None], rows.mantissa, out=block.delta[:, :, at])
+        cell.delta(work.packed, local[:, at, None], rows.mantissa, out=block.delta[:, :, at])
+        norms_of_parts(cell, rows.mantissa, block.squares[:, :, at])
         stay = span.stay if t == span.lo else len(span.usage)
         if stay:
             passed = block.delta[:, :stay, at]
             if onward:
                 _replace(work, rows, onward, careful)
-                passed = np.empty_like(passed)
-                cell.delta(local[:, at, None], rows.mantissa[:, :stay], out=passed)
+                passed = passed.copy()
+                for row in range(stay):
+                    if row in onward:
+                        one = slice(row, row + 1)
+                        cell.delta(work.packed, local[:, at, None], rows.mantissa[:, one], out=passed[:, one])
             cell.carry(work.packed, local[:, at, None], passed, rows.mantissa[:, :stay])
         for row, weights in span.gates:
             if row < stay:
@@ -376,12 +416,12 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
     """
     cell, packed, trace = work.cell, work.packed, work.trace
     (C, _, B), S, dtype = trace.extent, cell.state_size, trace.inputs.dtype
-    block = 1 if careful else _block(B, packed.forward[0].size, dtype)
+    block = 1 if careful else _block(B, prod(cell.weights_shape), dtype)
     places = plan.places
     adjoint, sums = zeros((C, places, B, S), dtype), zeros((C, plan.width, B, S), dtype)
-    delta = np.empty((C, plan.width, block, B, packed.forward.shape[2]), dtype)
+    delta = np.empty((C, plan.width, block, B, cell.delta_size), dtype)
     step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
-    scratch = np.empty((C, step, B, packed.forward.shape[2]), dtype)
+    scratch = np.empty((C, step, B, cell.delta_size), dtype)
     plain = not careful and work.injection.plain
     for span, lo, hi in _pieces(plan, block):
         G = len(span.usage)
@@ -400,18 +440,20 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
                 _add_up(adjoint, upto, first + count, sums[:, g], sums[:, g - 1] if g else None, plain)
                 upto = first + count
             part = sums[:, :G]
-            seen.squares[:, t, :G] = np.vecdot(part.mantissa, part.mantissa) if plain else part.renormalise()
+            if not plain:
+                part.renormalise()
             exponent[:, :, t - lo] = part.exponent
-            cell.delta(local[:, t - lo, None], part.mantissa, out=done[:, :, t - lo])
+            cell.delta(packed, local[:, t - lo, None], part.mantissa, out=done[:, :, t - lo])
+            norms_of_parts(cell, part.mantissa, seen.squares[:, :, t, :G])
             for a, b in _runs(first, plan.rows(t - 1)[1] if t else first, places):
                 for begin in range(a, b, step):
                     rows = adjoint.mantissa[:, begin : min(begin + step, b)]
                     used = scratch[:, : rows.shape[1]]
-                    cell.delta(local[:, t - lo, None], rows, out=used)
+                    cell.delta(packed, local[:, t - lo, None], rows, out=used)
                     cell.carry(packed, local[:, t - lo, None], used, rows)
         seen.add(span, lo, hi, done, None if plain else exponent)
         squares = np.vecdot(adjoint.mantissa, adjoint.mantissa)
-        if careful or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, lo:hi, :G])):
+        if careful or not (work.well_in_range(squares) & work.well_in_range(seen.squares[:, :, lo:hi, :G])):
             adjoint.exponent[...] += packed.back_exponent[:, None, None]
             adjoint.level()
             plain = plain and not adjoint.exponent.any()

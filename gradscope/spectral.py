@@ -42,6 +42,14 @@ class UnitDraw(NamedTuple):
     spectral_radius: float
     spectral_norm: float
 
+    def scaled(self, radius: float) -> Floats:
+        """The matrix at this spectral radius."""
+        return self.matrix * radius
+
+    def realised(self, radius: float) -> tuple[float, float]:
+        """Spectral radius and norm of that matrix."""
+        return self.spectral_radius * radius, self.spectral_norm * radius
+
 
 @lru_cache(maxsize=16)
 def unit_draw(ensemble: str, n: int, seed: int) -> UnitDraw:
@@ -56,3 +64,8 @@ def unit_draw(ensemble: str, n: int, seed: int) -> UnitDraw:
     matrix = drawn / radius
     matrix.setflags(write=False)
     return UnitDraw(matrix, spectral_radius(matrix), spectral_norm(matrix))
+
+
+def recurrent(ensemble: str, n: int, seed: int, radius: float) -> Floats:
+    """The (n, n) matrix that `ensemble` draws for `seed`, at a realised spectral radius."""
+    return unit_draw(ensemble, n, seed).scaled(radius)

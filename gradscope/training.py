@@ -54,7 +54,7 @@ class State:
     number : steps done.
     values : (C, D), the parameters; `params` are views of it, by name.
     slots : what the optimiser remembers, each (C, D).
-    h : (C, B, n), the states after the last batch.
+    h : (C, B, S), the states after the last batch.
     first : (C,), the loss at the first step.
     status : (C,), of each run; those that are not `GOING` stand still.
     done : (C,), the steps that each run has done.
@@ -154,7 +154,7 @@ class Training:
         given = self._drawn() if params is None else params
         values = np.concatenate([given[name].reshape(C, -1) for name in self.cell.shapes()], axis=1)
         values = np.ascontiguousarray(values.astype(like["dtype"]))
-        h = np.zeros((C, like["batch_size"], self.cell.hidden_size), like["dtype"])
+        h = np.zeros((C, like["batch_size"], self.cell.state_size), like["dtype"])
         empty = np.full(C, np.nan)
         return State(
             number=0,
@@ -208,7 +208,7 @@ class Training:
             changed = changed & ~beyond
         state.done[state.going] += 1
         self._stop_hopeless(state, loss, log10)
-        state.h = trace.states[:, -1].copy()
+        state.h = self.cell.state(trace, trace.extent[1]).copy()
         self._update(state, clipped, asked.rate)
         state.number += 1
         return Step(loss, log10, log10_clipped, changed)
@@ -233,7 +233,8 @@ class Training:
         }
         for norms, found in zip(lags.values(), (own, alone, alone), strict=True):
             norms[found.overflow > 0] = np.nan
-        W_hh = state.params["W_hh"].astype(np.float64)
+        every = [{name: one[c] for name, one in state.params.items()} for c in range(len(self.runs))]
+        W_hh = [self.cell.recurrent(params).astype(np.float64) for params in every]
         numbers = self._slopes(trace) | {
             "validation_loss": self.loss(state.params, "validation"),
             "spectral_radius": np.array([_of_finite(spectral_radius, one) for one in W_hh]),

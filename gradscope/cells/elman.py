@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from gradscope.activations import activation
-from gradscope.errors import InputError, at_least
-from gradscope.recurrence import BLOCK, BLOCK_NUMBERS, Packed, Parameters, Trace, multiply, settle
+from gradscope.errors import at_least
+from gradscope.recurrence import BLOCK, BLOCK_NUMBERS, Packed, Parameters, Trace, check_sizes, multiply, settle
 from gradscope.scaled import Floats, unit_scaled
-from gradscope.spectral import unit_draw
+from gradscope.spectral import UnitDraw, recurrent, unit_draw
 from gradscope.streams import stream
 from gradscope.workspace import Workspace
 
@@ -38,15 +38,37 @@ class Elman:
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        for name in ("hidden_size", "input_size", "output_size"):
-            size = getattr(self, name)
-            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-                raise InputError(f"{size!r}", where=name, allowed="a whole number >= 1")
+        check_sizes(self)
 
     @property
     def state_size(self) -> int:
         """S = n."""
         return self.hidden_size
+
+    @property
+    def delta_size(self) -> int:
+        """D = n."""
+        return self.hidden_size
+
+    @property
+    def weights_shape(self) -> tuple[int, int]:
+        """(n + m + 1, n)."""
+        return self.trace_size, self.hidden_size
+
+    @property
+    def trace_size(self) -> int:
+        """P = n + m + 1."""
+        return self.hidden_size + self.input_size + 1
+
+    @property
+    def products(self) -> tuple[tuple[slice, slice], ...]:
+        """A single one, of everything."""
+        return ((slice(self.trace_size), slice(self.hidden_size)),)
+
+    @property
+    def parts(self) -> dict[str, tuple[slice, ...]]:
+        """The state is h."""
+        return {"h": (slice(self.hidden_size),)}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes."""
@@ -98,11 +120,19 @@ class Elman:
         power = m if input_power is None else input_power
         return {
             "W_xh": stream(seed, "W_xh").standard_normal((n, m)) * (input_scale / np.sqrt(power)),
-            "W_hh": unit_draw(ensemble, n, seed).matrix * spectral_radius,
+            "W_hh": recurrent(ensemble, n, seed, spectral_radius),
             "b_h": np.zeros(n),
             "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
             "b_y": np.zeros(p),
         }
+
+    def drawn(self, ensemble: str, seed: int) -> UnitDraw:
+        """W_hh at spectral radius 1."""
+        return unit_draw(ensemble, self.hidden_size, seed)
+
+    def recurrent(self, params: Mapping[str, Floats]) -> Floats:
+        """W_hh."""
+        return params["W_hh"]
 
     def pack(self, params: Mapping[str, Floats]) -> Packed:
         """Lay out parameters that have a leading run axis C."""
@@ -112,15 +142,15 @@ class Elman:
         forward[:, :n], forward[:, n:-1], forward[:, -1] = W_hh.swapaxes(1, 2), W_xh.swapaxes(1, 2), b_h
         back, back_exponent = unit_scaled(np.ascontiguousarray(W_hh))
         return Packed(
-            forward=forward,
-            back=back,
+            forward=(forward,),
+            back=(back,),
             back_exponent=back_exponent,
             W_hy=params["W_hy"],
             b_y=params["b_y"],
         )
 
-    def forward(self, packed: Packed, x: Floats, h0: Floats | None, workspace: Workspace) -> Trace:
-        """Run over x (C, T, B, m) from h0 (C, B, n), or zero. The trace lives in the workspace."""
+    def forward(self, packed: Packed, x: Floats, start: Floats | None, workspace: Workspace) -> Trace:
+        """Run over x (C, T, B, m) from the state (C, B, n), or zero. The trace lives in the workspace."""
         f = activation(self.activation)
         n, m = self.hidden_size, self.input_size
         C, T, B, _ = x.shape
@@ -128,9 +158,9 @@ class Elman:
         inputs[:, :T, :, n : n + m] = x
         inputs[:, T, :, n : n + m] = 0.0
         inputs[..., -1] = 1.0
-        inputs[:, 0, :, :n] = 0.0 if h0 is None else h0
+        inputs[:, 0, :, :n] = 0.0 if start is None else start
         steps, states, z = inputs.swapaxes(0, 1), inputs[:, 1:, :, :n].swapaxes(0, 1), np.empty((C, B, n), x.dtype)
-        weights: Floats = packed.forward
+        (weights,) = packed.forward
         product: Callable[..., Any] = np.matmul
         if C == 1:  # as in `multiply`
             steps, states, z, weights, product = steps[:, 0], states[:, 0], z[0], weights[0], np.ndarray.dot
@@ -144,6 +174,10 @@ class Elman:
                 largest = np.maximum(largest, np.maximum(seen.max(), -seen.min()))
         return Trace(inputs, n, *settle(inputs, n, largest))
 
+    def state(self, trace: Trace, t: int) -> Floats:
+        """h_t, (C, B, n)."""
+        return trace.inputs[:, t, :, : self.hidden_size]
+
     def local(self, trace: Trace, lo: int, hi: int) -> Floats:
         """f'(z_t) at the steps lo <= t < hi, (C, b, B, n)."""
         states = trace.states[:, lo:hi]
@@ -151,10 +185,10 @@ class Elman:
         activation(self.activation).slope(states, out=slopes)
         return slopes
 
-    def delta(self, local: Floats, adjoint: Floats, out: Floats) -> None:
+    def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:  # noqa: ARG002
         """delta = f'(h) * dL/dh."""
         np.multiply(local, adjoint, out)
 
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:  # noqa: ARG002
         """dL/dh_{t-1} = W_hh^T delta_t."""
-        multiply(delta, packed.back, out=adjoint if out is None else out)
+        multiply(delta, packed.back[0], out=adjoint if out is None else out)

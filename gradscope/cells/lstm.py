@@ -1,0 +1,238 @@
+"""`lstm`: c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with gates i, f, o and candidate g of [h_{t-1} | x_t].
+
+(i, f, g, o) = (sigma, sigma, tanh, sigma)(W_xh x_t + b_xh + W_hh h_{t-1} + b_hh), stacked in this order: PyTorch's
+equations. Along the cell state a gradient is multiplied by f a step, which the forget gate's bias sets.
+
+Sources: Hochreiter & Schmidhuber (1997), "Long short-term memory"; Gers, Schmidhuber & Cummins (2000), "Learning to
+forget"; Jozefowicz, Zaremba & Sutskever (2015), a forget bias of 1; Tallec & Ollivier (2018), "Can recurrent neural
+networks warp time?", arXiv 1804.11188, chrono initialisation.
+
+With a = dL/dh_t and the total e = dL/dc_t = (what c_{t+1} sends) + a o (1 - tanh^2 c_t), the delta is
+(e g i(1-i), e c_{t-1} f(1-f), e i (1-g^2), a tanh(c_t) o(1-o)); dL/dh_{t-1} = W_hh^T delta, and e f goes on to c_{t-1}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradscope.activations import activation
+from gradscope.errors import at_least
+from gradscope.gates import CANDIDATE, check_bias, chrono_bias, gate_blocks, input_blocks
+from gradscope.recurrence import Packed, Parameters, Trace, check_sizes, multiply, plain, settle
+from gradscope.scaled import Floats
+from gradscope.spectral import UnitDraw, unit_draw
+from gradscope.streams import stream
+from gradscope.workspace import Workspace
+
+BLOCKS = ("input gate", "forget gate", CANDIDATE, "output gate")
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """Long short-term memory.
+
+    Parameters
+    ----------
+    hidden_size, input_size, output_size : n, m, p.
+    forget_bias : of the forget gate at first, with which sigmoid(forget_bias) of c_{t-1} is kept; the other biases are 0.
+    chrono : T_max: biases of the forget gates are log U(1, T_max - 1), those of the input gates the opposite, so that
+        units remember for up to T_max steps. 0: `forget_bias` holds.
+
+    Examples
+    --------
+    >>> import gradscope as gs
+    >>> cell = gs.cell("lstm", hidden_size=8, input_size=1, output_size=1, forget_bias=2.0)
+    >>> params = cell.init(seed=0, spectral_radius=0.0, input_scale=0.0)
+    >>> g = gs.backprop(cell, params, x=np.ones((20, 1, 1)), y=np.ones((20, 1, 1)))
+    >>> print(round(float(10 ** (g.log10_dc[-1, 0] - g.log10_dc[-2, 0])), 6))  # 1 / sigmoid(2)
+    1.135335
+    """
+
+    hidden_size: int
+    input_size: int
+    output_size: int
+    forget_bias: float = 1.0
+    chrono: int = 0
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        check_bias(self.chrono, type(self).forget_bias, forget_bias=self.forget_bias)
+
+    @property
+    def state_size(self) -> int:
+        """S = 2n: h and c."""
+        return 2 * self.hidden_size
+
+    @property
+    def delta_size(self) -> int:
+        """D = 4n."""
+        return 4 * self.hidden_size
+
+    @property
+    def weights_shape(self) -> tuple[int, int]:
+        """(n + m + 2, 4n)."""
+        return self.hidden_size + self.input_size + 2, 4 * self.hidden_size
+
+    @property
+    def trace_size(self) -> int:
+        """P, the gates and c."""
+        return self.weights_shape[0] + 5 * self.hidden_size
+
+    @property
+    def products(self) -> tuple[tuple[slice, slice], ...]:
+        """A single one, of everything."""
+        return ((slice(self.weights_shape[0]), slice(self.delta_size)),)
+
+    @property
+    def parts(self) -> dict[str, tuple[slice, ...]]:
+        """The state is [h | c]."""
+        n = self.hidden_size
+        return {"h": (slice(n),), "c": (slice(n, 2 * n),)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter names and shapes."""
+        n, m, p = self.hidden_size, self.input_size, self.output_size
+        own = {"W_xh": (4 * n, m), "W_hh": (4 * n, n), "b_xh": (4 * n,), "b_hh": (4 * n,)}
+        return own | {"W_hy": (p, n), "b_y": (p,)}
+
+    def blocks(self) -> dict[str, tuple[slice, slice]]:
+        """Where each parameter stands in [h_{t-1} | x_t | 1 | 1]; all of them act on all gates."""
+        n, m = self.hidden_size, self.input_size
+        gates, own = slice(4 * n), {"W_xh": (n, n + m), "W_hh": (0, n), "b_xh": (n + m,) * 2, "b_hh": (n + m + 1,) * 2}
+        return {name: (slice(a, max(b, a + 1)), gates) for name, (a, b) in own.items()}
+
+    def init(
+        self,
+        seed: int,
+        spectral_radius: float,
+        ensemble: str = "gaussian",
+        input_scale: float = 0.1,
+        input_power: float | None = None,
+    ) -> Parameters:
+        """Draw parameters.
+
+        Parameters
+        ----------
+        seed : which draw.
+        spectral_radius : realised spectral radius of each of the four (n, n) blocks of W_hh. How much of c_{t-1} is kept
+            is set by biases.
+        ensemble : of each of the blocks.
+        input_scale : standard deviation of (W_xh x_t) in each row.
+        input_power : mean of |x_t|^2, for which the scale holds; m if not given, as for white unit input.
+
+        Returns
+        -------
+        dict : name -> float64 array, shapes as in `shapes()`. Biases are in b_xh, b_hh is zero; W_hy has N(0, 1/n) entries.
+
+        Raises
+        ------
+        InputError : unknown ensemble, negative or non-finite radius or scale.
+        """
+        at_least(0, spectral_radius=spectral_radius, input_scale=input_scale)
+        n, m, p = self.hidden_size, self.input_size, self.output_size
+        b_xh = np.zeros((4, n))
+        b_xh[1] = chrono_bias(seed, n, self.chrono) if self.chrono else self.forget_bias
+        if self.chrono:
+            b_xh[0] = -b_xh[1]
+        return {
+            "W_xh": input_blocks(n, m, seed, input_scale / np.sqrt(m if input_power is None else input_power), BLOCKS),
+            "W_hh": gate_blocks(ensemble, n, seed, spectral_radius, BLOCKS),
+            "b_xh": b_xh.ravel(),
+            "b_hh": np.zeros(4 * n),
+            "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
+            "b_y": np.zeros(p),
+        }
+
+    def drawn(self, ensemble: str, seed: int) -> UnitDraw:
+        """The candidate's block of W_hh at spectral radius 1."""
+        return unit_draw(ensemble, self.hidden_size, seed)
+
+    def recurrent(self, params: Mapping[str, Floats]) -> Floats:
+        """The candidate's block of W_hh."""
+        n = self.hidden_size
+        return params["W_hh"][2 * n : 3 * n]
+
+    def pack(self, params: Mapping[str, Floats]) -> Packed:
+        """Lay out parameters that have a leading run axis C."""
+        forward = [params[name].swapaxes(1, 2) for name in ("W_hh", "W_xh")]
+        forward += [params[name][:, None] for name in ("b_xh", "b_hh")]
+        back = plain(params["W_hh"])
+        return Packed(
+            forward=(np.concatenate(forward, axis=1),),
+            back=(back,),
+            back_exponent=np.zeros(len(back), np.int64),
+            W_hy=params["W_hy"],
+            b_y=params["b_y"],
+        )
+
+    def forward(self, packed: Packed, x: Floats, start: Floats | None, workspace: Workspace) -> Trace:
+        """Run over x (C, T, B, m) from [h | c] (C, B, 2n), or zero. The trace lives in the workspace.
+
+        `extra` are the gates (C, T, B, 4n) and c (C, T+1, B, n), from before the first step on.
+        """
+        n, m = self.hidden_size, self.input_size
+        C, T, B, _ = x.shape
+        inputs = workspace.array("inputs", (C, T + 1, B, n + m + 2), x.dtype)
+        gates = workspace.array("gates", (C, T, B, 4 * n), x.dtype)
+        c = workspace.array("c", (C, T + 1, B, n), x.dtype)
+        inputs[:, :T, :, n : n + m] = x
+        inputs[:, T, :, n : n + m] = 0.0
+        inputs[..., -2:] = 1.0
+        inputs[:, 0, :, :n], c[:, 0] = (0.0, 0.0) if start is None else (start[..., :n], start[..., n:])
+        (weights,) = packed.forward
+        sigmoid, z, scratch = activation("sigmoid"), np.empty((C, B, 4 * n), x.dtype), np.empty((C, B, n), x.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for t in range(T):
+                np.matmul(inputs[:, t], weights, out=z)
+                own, new = gates[:, t], c[:, t + 1]
+                sigmoid.apply(z, own)
+                np.tanh(z[..., 2 * n : 3 * n], out=own[..., 2 * n : 3 * n])
+                i, f, g, o = (own[..., k * n : (k + 1) * n] for k in range(4))
+                np.multiply(f, c[:, t], out=new)
+                new += np.multiply(i, g, out=scratch)
+                np.multiply(o, np.tanh(new, out=scratch), out=inputs[:, t + 1, :, :n])
+        overflow, wide = settle(inputs, n, np.maximum(inputs.max(), -inputs.min()), gates, c[:, 1:])
+        return Trace(inputs, n, overflow, wide, (gates, c))
+
+    def state(self, trace: Trace, t: int) -> Floats:
+        """[h_t | c_t], (C, B, 2n)."""
+        return np.concatenate([trace.inputs[:, t, :, : self.hidden_size], trace.extra[1][:, t]], axis=-1)
+
+    def local(self, trace: Trace, lo: int, hi: int) -> Floats:
+        """The factors of e in the deltas of i, f, g; those of a in that of o, and in e; f. (C, b, B, 6n)."""
+        n, (gates, c) = self.hidden_size, trace.extra
+        own = gates[:, lo:hi]
+        i, f, g, o = (own[..., k * n : (k + 1) * n] for k in range(4))
+        local = np.empty((*own.shape[:-1], 6 * n), own.dtype)
+        of_i, of_f, of_g, of_o, through, kept = (local[..., k * n : (k + 1) * n] for k in range(6))
+        squashed = np.tanh(c[:, lo + 1 : hi + 1], out=kept)
+        np.multiply(squashed, squashed, out=through)
+        np.subtract(1.0, through, out=through)
+        through *= o
+        for factor, gate, times in ((of_i, i, g), (of_f, f, c[:, lo:hi]), (of_o, o, squashed)):
+            np.subtract(1.0, gate, out=factor)
+            factor *= gate
+            factor *= times
+        np.multiply(g, g, out=of_g)
+        np.subtract(1.0, of_g, out=of_g)
+        of_g *= i
+        kept[...] = f
+        return local
+
+    def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:  # noqa: ARG002
+        """Complete e, and write (e of_i, e of_f, e of_g, a of_o)."""
+        n = self.hidden_size
+        a, e = adjoint[..., :n], adjoint[..., n:]
+        e += a * local[..., 4 * n : 5 * n]
+        for k in range(3):
+            np.multiply(e, local[..., k * n : (k + 1) * n], out=out[..., k * n : (k + 1) * n])
+        np.multiply(a, local[..., 3 * n : 4 * n], out=out[..., 3 * n :])
+
+    def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:
+        """dL/dh_{t-1} = W_hh^T delta; e f is what c_t sends to c_{t-1}."""
+        n, out = self.hidden_size, adjoint if out is None else out
+        np.multiply(adjoint[..., n:], local[..., 5 * n :], out=out[..., n:])
+        multiply(delta, packed.back[0], out=out[..., :n])

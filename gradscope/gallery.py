@@ -78,7 +78,7 @@ def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str
 
 def trains(name: str) -> bool:
     """Whether a shipped experiment trains its networks."""
-    return "measure" in experiment.read(name).grid
+    return "training" in experiment.read(name).grid.get("measure", ())
 
 
 def _missing(folder: Path, name: str, kept: dict[str, Any]) -> list[str]:

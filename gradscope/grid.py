@@ -18,6 +18,7 @@ from gradscope.batches import BATCHINGS
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
 from gradscope.losses import LOSSES, select_steps
+from gradscope.matching import COSTS, matched
 from gradscope.runs import ADDED, AS_ASKED, DTYPES, NOT_CLIPPED, SHARED, Block, Network, Run, Setting, digest
 from gradscope.task import Problem, Recorded
 from gradscope.values import Count, NotNegative, Positive, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
@@ -25,6 +26,8 @@ from gradscope.values import Count, NotNegative, Positive, Seed, Size, Steps, di
 # The keys that every run has, with their types and defaults. `loss` defaults to the task's own.
 BASE: dict[str, tuple[Any, Any]] = {
     "cell": (str, "elman"),
+    "num_layers": (Size, 1),
+    "match": (str, "units"),
     "ensemble": (str, "gaussian"),
     "hidden_size": (Size, 64),
     "spectral_radius": (NotNegative, 1.0),
@@ -42,7 +45,15 @@ BASE: dict[str, tuple[Any, Any]] = {
     "dtype": (str, "float64"),
     "seed": (Seed, 0),
 }
-MEASURES = ("gradients", "training")  # of the network as it is drawn, or while it learns
+MEASURES = ("gradients", "jacobian", "training")  # of the network as it is drawn, and more of it, or while it learns
+# The keys that a run has besides if Jacobians are measured too.
+JACOBIAN: dict[str, tuple[Any, Any]] = {
+    "measure": (str, "jacobian"),
+    "exponents": (Count, 0),
+    "trajectories": (Size, 4),
+    "washout": (Count, 50),
+    "tied": (bool, True),
+}
 # The keys that a training has besides, and those that say what is measured of gradients, which it has not.
 TRAINING: dict[str, tuple[Any, Any]] = {
     "measure": (str, "training"),
@@ -64,6 +75,7 @@ TRAINED: dict[str, Any] = {
     "loss_steps": AS_ASKED,
     "clip": "norm:1",
 }
+MEASURED = {"gradients": {}, "jacobian": JACOBIAN, "training": TRAINING}  # keys besides those of BASE
 FAMILIES = {"cell": cells.FAMILY, "task": tasks.FAMILY}  # keys whose choice brings options of its own
 SIZES = ("input_size", "output_size")  # decided by the task; an option only of tasks that leave it open
 CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one thing one spelling
@@ -78,6 +90,7 @@ CANONICAL: dict[str, Callable[[Any], Any]] = {  # checks values, and gives one t
     "dtype": lambda name: _one_of("dtype", name, DTYPES),
     "optimizer": lambda spec: plugins.spec_of(optimizers.optimizer(spec)),
     "batching": lambda name: _one_of("batching", name, BATCHINGS),
+    "match": lambda name: _one_of("match", name, COSTS),
 }
 MINIBATCHES = 100  # on which clips are measured, if the experiment does not say
 SCALES = ("spectral_radius", "input_scale", "output_scale", "learning_rate")
@@ -144,12 +157,14 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
         key: {choice: _find(key, choice, at) for choice in values_of(values.get(key, BASE[key][1]), str, at[key])}
         for key in FAMILIES
     }
-    trains = _measure(values, at) == "training"
-    known = _keys(trains, list(chosen["task"].values()))
+    measure = _measure(values, at)
+    trains = measure == "training"
+    known = _keys(measure, list(chosen["task"].values()))
     known |= dict(option for named in chosen.values() for plugin in named.values() for option in _fields(plugin))
     own = _own(chosen["task"])
-    if own and trains:
-        raise InputError(f"task {next(iter(chosen['task']))} trains by itself", where=at["measure"], hint="remove it")
+    if own and measure != MEASURES[0]:
+        what = f"task {next(iter(chosen['task']))} has measurements of its own"
+        raise InputError(what, where=at["measure"], hint="remove it")
     known |= {key: (known[key][0], value) for key, value in own.items() if key in known}
     fixed = {key: values_of(values.pop(key), int, at[key]) for key in SIZES if key in values and key not in known}
     for key in values:
@@ -169,8 +184,9 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     _check_own(grid, own, at)
     notes = () if trains else tuple(_completed(grid, at, given))
     _check_scales(grid, at)
-    _check_cells(grid, chosen["cell"], at)
+    _check_ensembles(grid, chosen["cell"], at, given)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))
+    _check_cells(grid, at)
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
         if not (trains and loss_steps == AS_ASKED):
             with at.errors("loss_steps"):
@@ -180,6 +196,12 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     kinds = {key: kind_of(kind, grid[key]) for key, (kind, _) in known.items()}
     from_files = {"data": str} if any("sha256" in record for record in data.values()) else {}
     return Sweep(name, grid, data, kinds | dict.fromkeys(SIZES, int) | from_files, notes)
+
+
+def measure_of(grid: Mapping[str, Sequence[Any]]) -> str:
+    """What is measured in a grid: one of MEASURES."""
+    found: str = grid.get("measure", MEASURES)[0]
+    return found
 
 
 def options_of(key: str) -> dict[str, set[str]]:
@@ -197,10 +219,10 @@ def _measure(values: dict[str, Any], at: _Places) -> str:
         return _one_of("measure", found, MEASURES)
 
 
-def _keys(trains: bool, chosen: Sequence[type]) -> dict[str, tuple[Any, Any]]:
+def _keys(measure: str, chosen: Sequence[type]) -> dict[str, tuple[Any, Any]]:
     """The keys that every run has, with their types and defaults; of a training on one task, that task's recipe."""
-    if not trains:
-        return dict(BASE)
+    if measure != "training":
+        return BASE | (JACOBIAN if measure == "jacobian" else {})
     known = {key: value for key, value in (BASE | TRAINING).items() if key not in NOT_OF_TRAINING}
     defaults = TRAINED | (dict(chosen[0].recipe) if len(chosen) == 1 else {})  # type: ignore[attr-defined]
     return known | {key: (known[key][0], value) for key, value in defaults.items() if key in known}
@@ -317,12 +339,24 @@ def _check_scales(grid: Grid, at: _Places) -> None:
                 )
 
 
-def _check_cells(grid: Grid, chosen: Mapping[str, type], at: _Places) -> None:
-    sizes = {"hidden_size": 1, "input_size": 1, "output_size": 1}
-    for name, plugin in chosen.items():
-        for options in _choices(grid, plugin):
-            with at.errors("cell"):
-                cells.cell(name, **sizes, **options)
+def _check_ensembles(grid: Grid, chosen: Mapping[str, type], at: _Places, given: Mapping[str, Any]) -> None:
+    """Refuse an ensemble for cells of which each has its own."""
+    own = {name: getattr(plugin, "own_ensemble", None) for name, plugin in chosen.items()}
+    if "ensemble" in given and all(own.values()) and set(grid["ensemble"]) != set(own.values()):
+        what = f"{', '.join(grid['ensemble'])} for cell {', '.join(own)}"
+        raise InputError(
+            what, where=at["ensemble"], allowed=", ".join(filter(None, own.values())), hint="remove the key"
+        )
+
+
+def _check_cells(grid: Grid, at: _Places) -> None:
+    """Make every cell, and refuse spectral radii that its ensemble cannot have."""
+    for point in _points(grid):
+        with at.errors("cell"):
+            own = _complete(point)
+            cell = Run(point | own).cell()
+            for radius in grid["spectral_radius"]:
+                cell.check(own["ensemble"], radius)
 
 
 def _check_tasks(
@@ -353,12 +387,13 @@ def _check_tasks(
             if min(grid["seq_len"]) < task.shortest:
                 what = f"{min(grid['seq_len'])} steps are too few for task {name}"
                 raise InputError(what, where=at["seq_len"], allowed=f"at least {task.shortest}")
-            if "measure" in grid and isinstance(task, Recorded):
+            trains = measure_of(grid) == "training"
+            if trains and isinstance(task, Recorded):
                 pass  # what windows have to fit into is the training part: see `_check_feeds`
             elif longest > task.longest:
                 what = f"{longest} steps are more than task {name} has data for"
                 raise InputError(what, where=at["seq_len"], allowed=f"at most {task.longest:g}, half of its data")
-            if "measure" in grid and "mean" in record:  # of the whole series, which training does not see
+            if trains and "mean" in record:  # of the whole series, which training does not see
                 others = {key: value for key, value in record.items() if key not in ("mean", "standard_deviation")}
                 record = others | {
                     "normalised": "to mean 0 and standard deviation 1 of the training part, the first 80 %"
@@ -382,22 +417,35 @@ def _blocks(grid: Grid) -> Iterator[Block]:
     """The runs of a grid; each holds only the options that apply to it, so that none stands there twice."""
     networks = tuple(itertools.starmap(Network, itertools.product(*(grid[key] for key in Network._fields))))
     settings = tuple(itertools.starmap(Setting, itertools.product(*(grid[key] for key in Setting._fields))))
-    alike = {key: values for key, values in grid.items() if key not in SHARED}
-    own = BASE | TRAINING if "measure" in grid else BASE
+    own = BASE | (MEASURED[measure_of(grid)])
     seen = set()
-    for values in itertools.product(*alike.values()):
-        point = dict(zip(alike, values, strict=True))
+    for point in _points(grid):
         block = Block({key: value for key, value in point.items() if key in own} | _complete(point), networks, settings)
         if block.kind not in seen:
             seen.add(block.kind)
             yield block
 
 
+def _points(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Every combination of what is alike in the runs of a block."""
+    alike = {key: values for key, values in grid.items() if key not in SHARED}
+    for values in itertools.product(*alike.values()):
+        yield dict(zip(alike, values, strict=True))
+
+
 def _complete(point: Mapping[str, Any]) -> dict[str, Any]:
-    """What the cell and the task of a grid point add to its run: their options, the sizes, the loss, the data."""
+    """What the cell and the task of a grid point add to its run: their options, the sizes, the loss, the data.
+
+    The cell's own ensemble, if it has one, and the hidden size at which it is matched take the place of what is given.
+    """
+    plugin = plugins.find(cells.FAMILY, point["cell"])
     own = {key for name, family in FAMILIES.items() for key, _ in _fields(plugins.find(family, point[name]))}
     options = {key: value for key, value in point.items() if key in own}
     task = Run({"task": point["task"], **options}).task()
     sizes = dict(zip(SIZES, task.sizes, strict=True))
     data = {"data": task.record()["sha256"][:16]} if "sha256" in task.record() else {}
-    return {"loss": point["loss"] or task.losses[0], **options, **sizes, **data}
+    like = {**point, **options}
+    size = matched(point["match"], point["hidden_size"], lambda n: Run(like | {"hidden_size": n}).cell())
+    ensemble = getattr(plugin, "own_ensemble", point["ensemble"])
+    found = {"hidden_size": size, "ensemble": ensemble, "loss": point["loss"] or task.losses[0]}
+    return found | options | sizes | data

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradscope import results
-from gradscope.grid import MEASURES
+from gradscope import grid, results
 from gradscope.history import History, read
 from gradscope.results import Results
 from gradscope.store import is_training
@@ -33,6 +32,11 @@ def load(folder: str | Path) -> Loaded:
 
 
 def measure_of(loaded: Loaded) -> str:
-    """What was measured: "gradients" of networks as they are drawn, or "training"."""
-    found: str = loaded.manifest["grid"].get("measure", MEASURES)[0]
-    return found
+    """What was measured: "gradients" of networks as they are drawn, "jacobian" if those too, or "training"."""
+    return grid.measure_of(loaded.manifest["grid"])
+
+
+def measured(loaded: Loaded) -> tuple[str, ...]:
+    """All that was measured: gradients beside Jacobians."""
+    found = measure_of(loaded)
+    return (grid.MEASURES[0], found) if found == "jacobian" else (found,)

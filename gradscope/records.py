@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from gradscope.engine import Measurement
 from gradscope.runs import Run
 
-ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 FAILED = "failed"  # the status of runs that could not be measured; their `message` says why
 # What every run is measured for; the norms of gradients, by parameter, join them.
 _MEASURED = ("spectral_radius_realised", "spectral_norm", "loss_value", "log10_grad", "relative_error", "cosine")

@@ -40,6 +40,7 @@ class Packed(NamedTuple):
     back_exponent : (C,), of what `Cell.carry` gives; not 0 only for an Elman network whose weights are not of ordinary
         size (see `gradscope.scaled.unit_scaled`).
     W_hy, b_y : (C, p, n) and (C, p), the readout.
+    layers : of a stack, those of its layers, the top one first.
     """
 
     forward: tuple[Floats, ...]
@@ -47,11 +48,18 @@ class Packed(NamedTuple):
     back_exponent: NDArray[np.int64]
     W_hy: Floats
     b_y: Floats
+    layers: tuple[Packed, ...] = ()
 
     def of(self, runs: slice | NDArray[np.int64] | int) -> Packed:
         """The parameters of some of the runs; of one, without the run axis, if it is a number."""
         forward, back = (tuple(one[runs] for one in some) for some in (self.forward, self.back))
-        return Packed(forward, back, self.back_exponent[runs], self.W_hy[runs], self.b_y[runs])
+        layers = tuple(layer.of(runs) for layer in self.layers)
+        return Packed(forward, back, self.back_exponent[runs], self.W_hy[runs], self.b_y[runs], layers)
+
+    @property
+    def all_back(self) -> tuple[Floats, ...]:
+        """Those of the layers too."""
+        return (*self.back, *(one for layer in self.layers for one in layer.all_back))
 
 
 @dataclass(frozen=True)
@@ -168,16 +176,14 @@ def check_sizes(cell: Cell) -> None:
             raise InputError(f"{size!r}", where=name, allowed="a whole number >= 1")
 
 
-def plain(weights: Floats) -> Floats:
-    """Weights of a cell whose state is also carried on unmixed; InputError if they are of no ordinary size.
+def plain(weights: Floats, name: str = "W_hh") -> Floats:
+    """Weights of a cell whose state is also carried on unmixed; InputError if they are very large.
 
     What is carried on would need an exponent of its own beside what passes through them.
     """
     _, exponent = unit_scaled(weights)
-    if exponent.any():
-        raise InputError(
-            f"entries up to {np.abs(weights).max():.3g}", where="W_hh", allowed="ordinary size, as 1e-19 to 1e19"
-        )
+    if (exponent > 0).any():
+        raise InputError(f"entries up to {np.abs(weights).max():.3g}", where=name, allowed="up to 1e19")
     return np.ascontiguousarray(weights)
 
 
@@ -240,6 +246,11 @@ class Cell(Protocol):
         ...
 
     @property
+    def local_size(self) -> int:
+        """L."""
+        ...
+
+    @property
     def weights_shape(self) -> tuple[int, int]:
         """(P, W), of the gradient of all recurrent weights."""
         ...
@@ -278,6 +289,10 @@ class Cell(Protocol):
         input_power: float | None = ...,
     ) -> Parameters:
         """Draw parameters."""
+        ...
+
+    def check(self, ensemble: str, spectral_radius: float) -> None:
+        """Raise InputError for an ensemble, or a spectral radius, that `init` refuses."""
         ...
 
     def drawn(self, ensemble: str, seed: int) -> UnitDraw:

@@ -62,7 +62,7 @@ class Work:
         """
         factors = (self.cell.local(self.trace, t, t + 1) for t in range(self.trace.extent[1]))
         smallest, passed = min(_smallest(part) for part in factors), self.cell.state_size // self.cell.hidden_size
-        return float((smallest * min(map(_smallest, self.packed.back), default=1.0)) ** passed)
+        return float((smallest * min(map(_smallest, self.packed.all_back), default=1.0)) ** passed)
 
     def well_in_range(self, squares: Floats) -> bool:
         """Whether squared norms are far from the ends of their range; OutOfRangeError if digits may have been lost."""
@@ -161,10 +161,10 @@ class Seen:
             return
         parts = outer_sum(inputs, Scaled(rows, exponents), self._wide)
         for position, usage in enumerate(span.usage):
-            own = self.sums[usage, :, at]
+            part = self.sums[usage, :, at]
             if usage not in self.begun:
-                own.mantissa[...], own.exponent[...] = 0.0, 0
-            Scaled(own.mantissa[..., :width], own.exponent).add(parts[:, position])
+                part.mantissa[...], part.exponent[...] = 0.0, 0
+            Scaled(part.mantissa[..., :width], part.exponent).add(parts[:, position])
 
     def log10_norms(self) -> NDArray[np.float64]:
         """log10 of the norms, (parts, C, T, K, B)."""

@@ -21,8 +21,8 @@ DTYPES = ("float64", "float32")
 NUMERICS_VERSION = 2  # raised whenever results change by more than rounding: old results are then set aside
 NOT_CLIPPED = "off"
 AS_ASKED = "task"  # loss steps, of a training: those that the task asks for
-# What adds to the measurements of a run, and changes none of them: with these values it does not count for the run id.
-ADDED = {"draws": 0, "minibatches": 0, "clip": NOT_CLIPPED}
+# Keys that came later: with these values they change nothing, and do not count for the run id.
+ADDED = {"draws": 0, "minibatches": 0, "clip": NOT_CLIPPED, "num_layers": 1, "match": "units"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class Run:
     @property
     def trains(self) -> bool:
         """Whether what is measured is a training, not gradients of the network as it is drawn."""
-        return "measure" in self.parameters
+        return self.parameters.get("measure") == "training"
+
+    @property
+    def of_jacobians(self) -> bool:
+        """Whether the products of the network's Jacobians are measured besides its gradients."""
+        return self.parameters.get("measure") == "jacobian"
 
     def task(self) -> Task:
         """The run's task, with its options."""
@@ -60,7 +65,7 @@ class Run:
         """The run's cell, with the sizes that its task fixes."""
         name = self["cell"]
         input_size, output_size = self.task().sizes
-        sizes = {"input_size": input_size, "output_size": output_size}
+        sizes = {"input_size": input_size, "output_size": output_size, "num_layers": self["num_layers"]}
         return cells.cell(name, **self._options(plugins.find(cells.FAMILY, name)) | sizes)
 
     def _options(self, plugin: type) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from gradscope.cost import PRICES, seconds
 from gradscope.engine import measure
 from gradscope.runs import Block, Setting
-from gradscope.spectral import unit_draw
 from gradscope.threads import one_blas_thread
 
 SAMPLES = 0.7  # seconds of measuring that calibrate a prediction
@@ -71,7 +70,7 @@ def calibrated(blocks: Sequence[Block]) -> Speed:
             size = sample.common["hidden_size"]
             try:
                 for network in sample.networks:  # drawn before it is timed: draws have a price of their own
-                    unit_draw(sample.common["ensemble"], size, network.seed)
+                    sample.first.cell().drawn(sample.common["ensemble"], network.seed)
                 if not place and not sample.first.trains:
                     measure(replace(sample, settings=_cut_short(sample.settings, 2)).runs)  # loads what is loaded once
                 began = time.perf_counter()

@@ -20,7 +20,7 @@ Count = Annotated[int, Meta(ge=0)]
 Steps = int | str | list[int]
 
 MOST_SEEDS = 10**7
-_WORDS = {int: "a whole number", float: "a number", str: "text", list: "a list"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
 def values_of(given: Any, kind: Any, where: str) -> tuple[Any, ...]:
@@ -56,9 +56,9 @@ def distinct(values: list[Any], where: str) -> tuple[Any, ...]:
 
 
 def kind_of(kind: Any, values: Sequence[Any]) -> type:
-    """int, float or str, as which values of a type can be stored; what may be either is a text if any is."""
+    """bool, int, float or str, as which values of a type can be stored; what may be either is a text if any is."""
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    if plain in (int, float):
+    if plain in (bool, int, float):
         return plain
     return float if float in get_args(plain) and not any(isinstance(value, str) for value in values) else str
 

@@ -21,6 +21,7 @@ class Workspace(threading.local):
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], NDArray[Any]] = {}
+        self._within: dict[str, Workspace] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array whose content is whatever was there before; zeros the first time."""
@@ -30,6 +31,11 @@ class Workspace(threading.local):
             self._kept[key] = np.zeros(size, dtype)
         return self._kept[key][:size].reshape(shape)
 
+    def within(self, name: str) -> Workspace:
+        """A workspace within this one, the same whenever it is asked for."""
+        return self._within.setdefault(name, Workspace())
+
     def clear(self) -> None:
         """Give the memory back."""
         self._kept.clear()
+        self._within.clear()

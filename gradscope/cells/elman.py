@@ -16,7 +16,7 @@ from gradscope.activations import activation
 from gradscope.errors import at_least
 from gradscope.recurrence import BLOCK, BLOCK_NUMBERS, Packed, Parameters, Trace, check_sizes, multiply, settle
 from gradscope.scaled import Floats, unit_scaled
-from gradscope.spectral import UnitDraw, recurrent, unit_draw
+from gradscope.spectral import UnitDraw, check, recurrent, unit_draw
 from gradscope.streams import stream
 from gradscope.workspace import Workspace
 
@@ -48,6 +48,11 @@ class Elman:
     @property
     def delta_size(self) -> int:
         """D = n."""
+        return self.hidden_size
+
+    @property
+    def local_size(self) -> int:
+        """L = n."""
         return self.hidden_size
 
     @property
@@ -115,7 +120,8 @@ class Elman:
         >>> print(round(float(max(abs(np.linalg.eigvals(params["W_hh"])))), 10))
         1.1
         """
-        at_least(0, spectral_radius=spectral_radius, input_scale=input_scale)
+        self.check(ensemble, spectral_radius)
+        at_least(0, input_scale=input_scale)
         n, m, p = self.hidden_size, self.input_size, self.output_size
         power = m if input_power is None else input_power
         return {
@@ -125,6 +131,10 @@ class Elman:
             "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
             "b_y": np.zeros(p),
         }
+
+    def check(self, ensemble: str, spectral_radius: float) -> None:
+        """Raise InputError for an ensemble or a spectral radius that cannot be."""
+        check(ensemble, spectral_radius, self.hidden_size)
 
     def drawn(self, ensemble: str, seed: int) -> UnitDraw:
         """W_hh at spectral radius 1."""

@@ -23,7 +23,7 @@ from gradscope.errors import at_least
 from gradscope.gates import CANDIDATE, check_bias, chrono_bias, gate_blocks, input_blocks
 from gradscope.recurrence import Packed, Parameters, Trace, check_sizes, multiply, plain, settle
 from gradscope.scaled import Floats
-from gradscope.spectral import UnitDraw, unit_draw
+from gradscope.spectral import UnitDraw, check, unit_draw
 from gradscope.streams import stream
 from gradscope.workspace import Workspace
 
@@ -70,6 +70,11 @@ class Lstm:
     def delta_size(self) -> int:
         """D = 4n."""
         return 4 * self.hidden_size
+
+    @property
+    def local_size(self) -> int:
+        """L = 6n."""
+        return 6 * self.hidden_size
 
     @property
     def weights_shape(self) -> tuple[int, int]:
@@ -131,7 +136,8 @@ class Lstm:
         ------
         InputError : unknown ensemble, negative or non-finite radius or scale.
         """
-        at_least(0, spectral_radius=spectral_radius, input_scale=input_scale)
+        self.check(ensemble, spectral_radius)
+        at_least(0, input_scale=input_scale)
         n, m, p = self.hidden_size, self.input_size, self.output_size
         b_xh = np.zeros((4, n))
         b_xh[1] = chrono_bias(seed, n, self.chrono) if self.chrono else self.forget_bias
@@ -145,6 +151,10 @@ class Lstm:
             "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
             "b_y": np.zeros(p),
         }
+
+    def check(self, ensemble: str, spectral_radius: float) -> None:
+        """Raise InputError for an ensemble or a spectral radius that cannot be."""
+        check(ensemble, spectral_radius, self.hidden_size)
 
     def drawn(self, ensemble: str, seed: int) -> UnitDraw:
         """The candidate's block of W_hh at spectral radius 1."""

@@ -26,7 +26,7 @@ from gradscope.drawing import CannotDrawError
 from gradscope.errors import unknown
 from gradscope.files import DamagedError, read_json, write_json, write_whole
 from gradscope.grid import MEASURES
-from gradscope.loading import Loaded, measure_of
+from gradscope.loading import Loaded, measured
 from gradscope.outlook import MOST_PANELS
 
 FAMILY = sys.modules[__name__]
@@ -54,7 +54,7 @@ class Drawn(NamedTuple):
 def names(of: Loaded | None = None) -> tuple[str, ...]:
     """The names of all figures, or of those of what some results hold: gradients, or trainings."""
     found = plugins.names(FAMILY)
-    return found if of is None else tuple(name for name in found if _measure(_module(name)) == measure_of(of))
+    return found if of is None else tuple(name for name in found if _measure(_module(name)) in measured(of))
 
 
 def figure(
@@ -108,7 +108,7 @@ def table_of(results: Loaded, name: str) -> pd.DataFrame:
         raise CannotDrawError(f"has no lines that could differ by {results.view.hue}")
     if results.view.hue and results.view.hue == getattr(module, "ACROSS", None):
         raise CannotDrawError(f"is drawn against {results.view.hue}, by which its lines cannot differ as well")
-    if _measure(module) != measure_of(results):
+    if _measure(module) not in measured(results):
         raise CannotDrawError(f'needs runs with measure = "{_measure(module)}"')
     table: pd.DataFrame = module.table(results)
     return table.reset_index(drop=True)
@@ -170,7 +170,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _measure(module: ModuleType) -> str:
-    """What a figure is of: see `loading.measure_of`."""
+    """What a figure is of: see `loading.measured`."""
     return str(getattr(module, "MEASURE", MEASURES[0]))
 
 

@@ -109,7 +109,7 @@ def _sides(results: Sequence[Results]) -> list[Side]:
             letter,
             one,
             _panels(one, apart),
-            analysis.regimes(one) if measure_of(one) == "gradients" else pd.DataFrame(),
+            analysis.regimes(one) if measure_of(one) != "training" else pd.DataFrame(),
         )
         for letter, one in zip(ascii_uppercase, results, strict=False)
     ]

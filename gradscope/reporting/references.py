@@ -43,7 +43,7 @@ def methods(grid: dict[str, list[Any]]) -> set[str]:
     mixing = not set(theory.ENSEMBLES).isdisjoint(grid.get("ensemble", []))
     white = not set(theory.TASKS).isdisjoint(grid.get("task", []))
     bent = set(grid.get("activation", [])) - {"linear", None}
-    drawn = "measure" not in grid
+    drawn = "training" not in grid.get("measure", [])
     return used | ({"law:mean-field"} if drawn and mixing and white and bent else set())
 
 

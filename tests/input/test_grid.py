@@ -14,7 +14,7 @@ from gradscope import plugins, tasks, truncations
 from gradscope.errors import InputError
 from gradscope.experiment import read
 from gradscope.grid import BASE, resolve
-from gradscope.runs import NUMERICS_VERSION, Run
+from gradscope.runs import ADDED, NUMERICS_VERSION, Run
 
 DEFAULTS = {
     "cell": "elman",
@@ -22,6 +22,8 @@ DEFAULTS = {
     "ensemble": "gaussian",
     "hidden_size": 64,
     "spectral_radius": 1.0,
+    "num_layers": 1,
+    "match": "units",
     "seq_len": 100,
     "truncation": "full",
     "task": "noise",
@@ -170,7 +172,7 @@ def test_different_points_have_different_ids(points):
 
 def test_every_parameter_counts_for_the_id():
     changed = {key: values[1] for key, values in LISTS.items() if key != "seeds"} | {"seeds": [1]}
-    changed |= {"draws": 5, "minibatches": 3, "clip": "norm:1"}
+    changed |= {"draws": 5, "minibatches": 3, "clip": "norm:1", "num_layers": 2, "match": "parameters"}
     assert {"seed" if key == "seeds" else key for key in changed} >= BASE.keys() - {"cell", "task"}
     classes = {"output_size": 2}
     found = {only_run(classes | {key: value}).run_id for key, value in (changed | {"output_size": 3}).items()}
@@ -180,7 +182,7 @@ def test_every_parameter_counts_for_the_id():
 def test_what_adds_nothing_does_not_count_for_the_id():
     """Runs that were measured before there were draws and clips are the same runs still."""
     assert only_run({"draws": 0, "minibatches": 0, "clip": "off"}).run_id == only_run({}).run_id
-    plain = {key: value for key, value in DEFAULTS.items() if key not in ("draws", "minibatches", "clip")}
+    plain = {key: value for key, value in DEFAULTS.items() if key not in ADDED}
     assert Run(plain).run_id == only_run({}).run_id
 
 
@@ -324,6 +326,11 @@ BAD = {
     ],
     "hidden_size": [(0, "0; allowed: a whole number >= 1"), ("64", "'64'; allowed: a whole number")],
     "spectral_radius": [(-0.1, "-0.1; allowed: a number >= 0"), (float("nan"), "nan.*allowed: a")],
+    "num_layers": [(0, "0; allowed: a whole number >= 1"), (1.5, "1.5; allowed: a whole number")],
+    "match": [
+        ("units:3", "unknown match 'units:3'; allowed: .*parameters.*did you mean 'units'"),
+        (1, "1; allowed: text"),
+    ],
     "seq_len": [(0, "0; allowed: a whole number >= 1"), ([20, 0], "0; allowed"), (1.5, "1.5; allowed: a whole number")],
     "truncation": [
         ("fixd:5", f"unknown truncation 'fixd'; {TRUNCATIONS}.*did you mean 'fixed'"),

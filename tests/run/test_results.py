@@ -13,7 +13,7 @@ RUNS = [
     *("run_id", "cell", "activation", "ensemble", "hidden_size", "spectral_radius", "seq_len", "truncation", "task"),
     *("input_scale", "loss", "loss_steps", "reduction", "batch_size", "dtype", "input_size", "output_size", "seed"),
     *("spectral_radius_realised", "spectral_norm", "mean_slope", "status", "loss_value", "relative_error", "cosine"),
-    *("message", "shard", "shard_row", "clip", "draws", "minibatches"),
+    *("message", "shard", "shard_row", "clip", "draws", "minibatches", "num_layers", "match"),
     *("log10_grad_W_xh", "log10_grad_W_hh", "log10_grad_b_h", "log10_grad_W_hy", "log10_grad_b_y", "log10_grad"),
 ]
 

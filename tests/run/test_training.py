@@ -683,7 +683,7 @@ def test_what_is_measured_of_untrained_networks_is_no_key_of_a_training(key):
 
 
 def test_one_sweep_measures_one_thing():
-    with pytest.raises(gs.InputError, match=r"^measure: several values; allowed: gradients or training"):
+    with pytest.raises(gs.InputError, match=r"^measure: several values; allowed: gradients or jacobian or training"):
         runs_of(measure=["training", "gradients"])
     with pytest.raises(gs.InputError, match=r"^measure: unknown measure 'trainin'.* did you mean 'training'"):
         runs_of(measure="trainin")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gradscope.bptt import PART_BYTES
 from gradscope.draws import bytes_of_draws
+from gradscope.dynamics import lags_of
 from gradscope.estimators import groups_of
 from gradscope.feeding import EXAMPLES as EXAMPLES_HELD_OUT
 from gradscope.feeding import HELD_OUT
@@ -20,7 +21,7 @@ from gradscope.networks import EXAMPLES, Case, plan_of, with_full
 from gradscope.passes import Pass, Sliding
 from gradscope.recurrence import Cell
 from gradscope.rows import bytes_at_work
-from gradscope.runs import AS_ASKED, Block, Setting
+from gradscope.runs import AS_ASKED, Block, Run, Setting
 from gradscope.samples import asked
 from gradscope.task import Recorded
 
@@ -31,6 +32,10 @@ RECORDED = 200  # bytes that are recorded of a step
 STEP = 3e-4  # seconds that a step takes besides its gradient
 ENTRY = 2e-9  # seconds for an entry of inputs that are read, and held out
 LOOK = 2e-8  # seconds for the cube of a recurrent matrix's size, of a look at it
+JACOBIAN = 0.8e-10  # seconds for a multiplication of rows that are carried on and made orthonormal
+SINGULAR = 0.8e-8  # for the cube of the state's size, of singular values at a lag
+CALL = 1e-4  # for a step of Jacobians, besides
+KREISS = 2e-7  # for the cube of a recurrent matrix's size, of its non-normality
 CLIP = 5  # times an entry of a gradient is worked on for a clip
 
 
@@ -103,6 +108,9 @@ def memory(block: Block) -> Memory:
     if steps:
         parts.append(_memory(cell, B * steps, dtype, settings, groups=steps))
         parts[-1] = parts[-1]._replace(kept=parts[-1].kept + CLIPPED * steps * 8 * _parameters(cell))
+    if like.of_jacobians:  # other states, and rows and products of which several are there at a time
+        rows = 16 * 8 * cell.state_size**2 * (like["trajectories"] + 1)
+        parts.append(Memory(2 * parts[0].states + rows, parts[0].states, 0))
     return Memory(
         sum(part.kept for part in parts), max(part.states for part in parts), max(part.work for part in parts)
     )
@@ -143,6 +151,8 @@ def seconds(block: Block) -> float:
         *(like[name] for name in ("batch_size", "dtype", "draws", "minibatches")),
     )
     found = _priced(_labour(cell, B, dtype, settings, seeds, draws))
+    if like.of_jacobians:
+        found += _seconds_of_jacobians(like, settings, seeds)
     if dtype == "float32":
         found += _priced(_labour(cell, 1, "float64", settings, seeds))
     if steps:
@@ -150,6 +160,17 @@ def seconds(block: Block) -> float:
         clips = len({(one.clip, one.seq_len, one.truncation, one.loss_steps, one.reduction) for one in settings})
         found += PRICES.entries * CLIP * len(seeds) * steps * clips * _parameters(cell)
     return found
+
+
+def _seconds_of_jacobians(like: Run, settings: Sequence[Setting], seeds: Sequence[int]) -> float:
+    """Predicted time of exponents, singular values and non-normality."""
+    cell, found = like.cell(), 0.0
+    S, D, n = cell.state_size, cell.delta_size, cell.hidden_size
+    k = like["exponents"] or S
+    for length in {setting.seq_len for setting in settings}:
+        carried = like["trajectories"] * k * (D * S + 4 * k * S) + S * (D * S + 4 * S * S)
+        found += len(seeds) * (JACOBIAN * length * carried + SINGULAR * len(lags_of(length)) * S**3 + CALL * length)
+    return found + len(set(seeds)) * KREISS * n**3
 
 
 def _memory_of_training(block: Block) -> Memory:

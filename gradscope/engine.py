@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gradscope.bptt import Gradient, Norms
 from gradscope.curves import learnt
+from gradscope.dynamics import OTHER_WEIGHTS, dynamics
 from gradscope.estimators import groups_of
 from gradscope.gradients import Contrast, by_parameter, compare, log10_joint, overflow_status
 from gradscope.networks import Case, Networks, case_of, network_of, terms_of, with_full
@@ -26,7 +27,6 @@ from gradscope.runs import Run
 from gradscope.samples import asked, clipped, estimators
 from gradscope.scaled import Floats, Squares
 from gradscope.task import Problem
-
 
 REALISED = ("spectral_radius_realised", "spectral_norm")  # columns, of W_hh
 
@@ -80,7 +80,8 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
             numbers[name] = numbers[name] - np.log10(terms)
     numbers["loss_value"] = numbers["loss_value"] / terms
     numbers["mean_slope"] = slopes.cumsum(axis=1)[c, seq_len - 1] / seq_len
-    realised = [networks.cell.drawn(run["ensemble"], run["seed"]).realised(run["spectral_radius"]) for run in batch]
+    drawn = [networks.cell.drawn(run["ensemble"], run["seed"]) for run in batch]
+    realised = [draw.realised(run["spectral_radius"]) for draw, run in zip(drawn, batch, strict=True)]
     if like["dtype"] == "float32":
         exact = Networks.of(like, keys, longest, examples, "float64").gradients(cases, examples=1)
         numbers["float32_error"] = _error(answers, exact)[k, c]
@@ -89,6 +90,7 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
         numbers |= {name: values[k, c] for name, values in columns.items()}
     columns = {
         **{name: np.array(values) for name, values in zip(REALISED, zip(*realised, strict=True), strict=True)},
+        "henrici": np.array([draw.henrici for draw in drawn]),
         "status": np.array([overflow_status(int(step)) for step in overflow], object),
         **{name: np.where(overflow > 0, np.nan, values) for name, values in numbers.items()},
         **(clipped(batch, networks, threads) if like["minibatches"] else {}),  # other data, of which some may be finite
@@ -99,7 +101,21 @@ def measure(batch: Sequence[Run], threads: int = 1) -> Measurement:
             values -= np.repeat(np.log10(terms), seq_len)
         if name != "lag":
             values[np.repeat(overflow > 0, seq_len)] = np.nan
+    if like.of_jacobians:
+        more, sigma = dynamics(batch, networks)
+        if not like["tied"]:
+            _forget_gradients(columns, steps)
+        columns, steps = columns | more, steps | sigma
     return Measurement(tuple(batch), columns, seq_len, steps)
+
+
+def _forget_gradients(columns: dict[str, NDArray[Any]], steps: dict[str, NDArray[Any]]) -> None:
+    """Leave out what was measured of gradients: there are none of a W_hh that is another one at every step."""
+    columns["status"][:] = OTHER_WEIGHTS
+    for name in columns.keys() - {"status", "henrici", *REALISED}:
+        columns[name] = np.full(len(columns[name]), np.nan)
+    for name in steps.keys() - {"lag"}:
+        steps[name][...] = np.nan
 
 
 def _error(answers: Sequence[Gradient], exact: Sequence[Gradient]) -> Floats:

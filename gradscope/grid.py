@@ -17,8 +17,10 @@ from gradscope import cells, clips, ensembles, feeding, optimizers, plugins, tas
 from gradscope.batches import BATCHINGS
 from gradscope.errors import InputError, unknown
 from gradscope.gradients import REDUCTIONS
+from gradscope.jacobian import check_untied
 from gradscope.losses import LOSSES, select_steps
 from gradscope.matching import COSTS, matched
+from gradscope.recurrence import Cell
 from gradscope.runs import ADDED, AS_ASKED, DTYPES, NOT_CLIPPED, SHARED, Block, Network, Run, Setting, digest
 from gradscope.task import Problem, Recorded
 from gradscope.values import Count, NotNegative, Positive, Seed, Size, Steps, distinct, kind_of, seeds_of, values_of
@@ -54,6 +56,7 @@ JACOBIAN: dict[str, tuple[Any, Any]] = {
     "washout": (Count, 50),
     "tied": (bool, True),
 }
+LONG = 300  # the default length of sequences on which Jacobians are measured
 # The keys that a training has besides, and those that say what is measured of gradients, which it has not.
 TRAINING: dict[str, tuple[Any, Any]] = {
     "measure": (str, "training"),
@@ -222,7 +225,7 @@ def _measure(values: dict[str, Any], at: _Places) -> str:
 def _keys(measure: str, chosen: Sequence[type]) -> dict[str, tuple[Any, Any]]:
     """The keys that every run has, with their types and defaults; of a training on one task, that task's recipe."""
     if measure != "training":
-        return BASE | (JACOBIAN if measure == "jacobian" else {})
+        return BASE | (JACOBIAN | {"seq_len": (Size, LONG)} if measure == "jacobian" else {})
     known = {key: value for key, value in (BASE | TRAINING).items() if key not in NOT_OF_TRAINING}
     defaults = TRAINED | (dict(chosen[0].recipe) if len(chosen) == 1 else {})  # type: ignore[attr-defined]
     return known | {key: (known[key][0], value) for key, value in defaults.items() if key in known}
@@ -357,6 +360,20 @@ def _check_cells(grid: Grid, at: _Places) -> None:
             cell = Run(point | own).cell()
             for radius in grid["spectral_radius"]:
                 cell.check(own["ensemble"], radius)
+            if measure_of(grid) == "jacobian":
+                _check_jacobians(point, cell, min(grid["seq_len"]))
+
+
+def _check_jacobians(point: Mapping[str, Any], cell: Cell, shortest: int) -> None:
+    """Refuse exponents that the cell has not, lengths that leave no step to measure, and weights that are no W_hh."""
+    if point["exponents"] > cell.state_size:
+        what = f"{point['exponents']}, but the state of cell {point['cell']} has {cell.state_size} numbers"
+        raise InputError(what, where="exponents", allowed=f"at most {cell.state_size}, or 0 for all")
+    if shortest <= 2 * point["washout"]:
+        what = f"{shortest} steps, but the first and the last {point['washout']} are left out"
+        raise InputError(what, where="seq_len", allowed="more than twice the washout", hint="lower washout")
+    if not point["tied"]:
+        check_untied(cell)
 
 
 def _check_tasks(

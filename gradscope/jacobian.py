@@ -36,7 +36,7 @@ from gradscope.workspace import Workspace
 
 POINTS = 64  # at which growth is recorded
 _EPS = float(np.finfo(np.float64).eps)
-_LOST = 1e6  # by so much a row may come near the span of those before it, between two factorisations
+_LOST = 1e6  # so much smaller than the largest may be what is left of a row that is made orthogonal to others
 _LONGEST = 64  # steps between two of them
 _FAR = 1e-120, 1e120  # sizes of rows beyond which they are looked at step by step
 _GRADED = 1e3  # rows or columns of a Jacobian whose norms differ by more are scaled first
@@ -121,9 +121,7 @@ class Untied:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        n = self.cell.hidden_size
-        if self.cell.shapes().get("W_hh") != (n, n) or self.cell.state_size != n:
-            raise InputError(f"{type(self.cell).__name__}", where="tied", allowed="a cell with one W_hh (n, n)")
+        check_untied(self.cell)
         plugins.parse(ensembles.FAMILY, self.ensemble)
         for scale in self.scale:
             at_least(0, scale=scale)
@@ -162,6 +160,13 @@ class Untied:
             local.append(self.cell.local(trace, 0, 1).copy())
             overflow.append(trace.overflow * (t + 1))
         return np.concatenate(local, axis=1), first_of(np.stack(overflow), axis=0)
+
+
+def check_untied(cell: Cell) -> None:
+    """Raise InputError for a cell whose state is not mixed by a single W_hh (n, n)."""
+    n = cell.hidden_size
+    if cell.shapes().get("W_hh") != (n, n) or cell.state_size != n:
+        raise InputError(f"false, for a {type(cell).__name__}", where="tied", allowed="a cell with one W_hh (n, n)")
 
 
 # --- one step ---------------------------------------------------------------------------------------------------------
@@ -215,7 +220,8 @@ class Factor(NamedTuple):
 
     Attributes
     ----------
-    L : (C, B, K, K), lower triangular; the columns of rows that are no more are zero.
+    L : (C, B, K, K), lower triangular, unless a row has come to depend on others that is not among the last. The new
+        rows are then fewer, and the columns of those that are no more are zero.
     shift : (C, B)
     """
 
@@ -232,18 +238,14 @@ class Factor(NamedTuple):
 class Flag:
     """Orthonormal rows of each network and example, carried back: the first one, two, ... span a flag of subspaces.
 
-    They start in random directions, the same for all, so that those that come to depend on others are the last. These
-    are zero from there on.
-
     Attributes
     ----------
-    rows : (C, K, B, S), what is left of them.
+    rows : (C, K, B, S), those that are left. Where an example has fewer than others, its last ones are zero.
     """
 
-    def __init__(self, steps: Steps, k: int, seed: int):
+    def __init__(self, steps: Steps, start: Floats):
         C, _, B = steps.extent
-        S = steps.cell.state_size
-        start = _lq(stream(seed, "rows of a flag").standard_normal((k, S)))[1]
+        k, S = start.shape
         self.rows: Floats = np.ascontiguousarray(np.broadcast_to(start[:, None], (C, k, B, S)))
         self._steps, self._longest = steps, 1
 
@@ -275,7 +277,8 @@ class Flag:
         rows = np.ldexp(np.where(np.isfinite(rows), rows, 0.0), -top[..., None, None])
         L, new = _lq(rows)
         diagonal = np.abs(np.diagonal(L, axis1=-2, axis2=-1))
-        near = np.divide(np.linalg.norm(L, axis=-1), diagonal, out=np.full(was.shape, np.inf), where=diagonal > 0.0)
+        largest = np.linalg.norm(L, axis=-1).max(axis=-1, keepdims=True)
+        near = np.divide(largest, diagonal, out=np.full(was.shape, np.inf), where=diagonal > 0.0)
         near[~was] = 1.0
         lost |= (near > _LOST).any(axis=-1)
         if not lost.any():
@@ -299,9 +302,16 @@ def _alive(rows: Floats) -> int:
 
 
 def _lq(rows: Floats) -> tuple[Floats, Floats]:
-    """L (..., K, K) and orthonormal rows (..., K, S) of rows (..., K, S), K <= S."""
+    """L (..., K, K) and orthonormal rows (..., K, S) of rows (..., K, S), K <= S.
+
+    Columns of zeros stay so, and rows that have an entry each, of its own column, are not rounded.
+    """
+    entries = rows != 0.0
+    columns = entries.any(axis=-2, keepdims=True)
+    if (entries.sum(axis=-1) <= 1).all() and (entries.sum(axis=-2) <= 1).all():
+        return rows.sum(axis=-1, keepdims=True) * np.eye(rows.shape[-2]), entries.astype(np.float64)
     Q, R = np.linalg.qr(rows.swapaxes(-1, -2))
-    return R.swapaxes(-1, -2), Q.swapaxes(-1, -2)
+    return R.swapaxes(-1, -2), Q.swapaxes(-1, -2) * columns
 
 
 def _scaled_lq(rows: Floats, J: Floats) -> tuple[Floats, Floats]:
@@ -336,13 +346,23 @@ def _scaled_rows(matrix: Floats) -> tuple[Floats, Floats]:
 
 
 def _independent(rows: Floats) -> tuple[Floats, Floats]:
-    """L and new rows of rows (K, any), without the last ones that lie in the span of others to rounding: zero then."""
-    K, L, new = len(rows), np.zeros((len(rows), len(rows))), np.zeros_like(rows)
-    columns = rows.any(axis=0)  # rows have no more dimensions than they have columns, rounding or not
-    found, Q = _lq(rows[:, columns])
-    rounding = 4.0 * max(rows.shape) * _EPS * np.linalg.norm(rows, axis=1)[: len(Q)]
-    rank = int(np.flatnonzero(np.abs(np.diagonal(found)) > rounding).max(initial=-1)) + 1
-    L[:, :rank], new[np.ix_(np.arange(K) < rank, columns)] = found[:, :rank], Q[:rank]
+    """L and new rows of rows (K, any) that come from vectors of norm 1: as many as are independent, then zeros."""
+    columns = rows.any(axis=0)  # there are no more dimensions than columns, rounding or not
+    rounding = 4.0 * max(rows.shape) * _EPS
+    kept = np.flatnonzero(rows.any(axis=1))
+    while True:
+        triangle, Q = _lq(rows[np.ix_(kept, columns)])
+        dependent = np.ones(len(kept), bool)
+        dependent[: len(Q)] = np.abs(np.diagonal(triangle)) <= rounding
+        first = int(np.argmax(dependent)) if dependent.any() else len(kept)
+        if dependent[first:].all():
+            break
+        kept = np.delete(kept, first)
+    kept, triangle, Q = kept[:first], triangle[:first, :first], Q[:first]
+    L, new = np.zeros((len(rows), len(rows))), np.zeros_like(rows)
+    L[:, :first] = rows[:, columns] @ Q.T
+    L[kept, :first] = triangle
+    new[np.ix_(np.arange(len(rows)) < first, columns)] = Q
     return L, new
 
 
@@ -421,7 +441,9 @@ def spectrum(steps: Steps, k: int, washout: int, warmup: int, seed: int = 0, poi
     """
     C, T, B = steps.extent
     top = T - warmup
-    flag, total = Flag(steps, k, seed), np.zeros((C, B, k))
+    # In random directions, the same for all, so that those that come to depend on others are the last.
+    start = _lq(stream(seed, "rows of a flag").standard_normal((k, steps.cell.state_size)))[1]
+    flag, total = Flag(steps, start), np.zeros((C, B, k))
     _add(total, flag, T, top)
     total[np.isfinite(total)] = 0.0
     marks = np.unique(np.linspace(0, top - washout, min(points, top - washout) + 1).astype(np.int64))
@@ -465,15 +487,17 @@ def kaplan_yorke(exponents: NDArray[np.float64], state_size: int) -> float:
 # --- singular values --------------------------------------------------------------------------------------------------
 
 
-def singular_values(steps: Steps, lags: Sequence[int], seed: int = 0) -> NDArray[np.float64]:
+def singular_values(steps: Steps, lags: Sequence[int]) -> NDArray[np.float64]:
     """log10 of the singular values of ds_T/ds_{T-k} at some lags k >= 1, (C, lags, B, S), in descending order.
 
     -inf for exact zeros, nan where states left the range of numbers. The condition number is the first over the last.
-    `seed` is that of the directions in which rows start; it makes no difference but rounding.
+
+    They are those of Jacobians that differ from the given ones by rounding, and so have all digits that these
+    determine.
     """
     C, T, B = steps.extent
     S = steps.cell.state_size
-    flag, found = Flag(steps, S, seed), np.full((C, len(lags), B, S), -np.inf)
+    flag, found = Flag(steps, np.eye(S)), np.full((C, len(lags), B, S), -np.inf)
     scaled, before, number = _Rows(np.zeros((C, B, S)), np.broadcast_to(np.eye(S), (C, B, S, S))), 0, 0
     for place in np.argsort(lags, kind="stable"):
         lag = int(lags[place])

@@ -20,7 +20,7 @@ from gradscope.bptt import Gradient, joined, loss_gradients
 from gradscope.errors import InputError
 from gradscope.losses import select_steps
 from gradscope.passes import Pass, Request, passes
-from gradscope.recurrence import BLOCK, Cell, Packed, Trace, first_of
+from gradscope.recurrence import BLOCK, Cell, Packed, Parameters, Trace, first_of
 from gradscope.runs import Run
 from gradscope.scaled import Floats
 from gradscope.schedule import Gates, Tossing, Windows
@@ -133,10 +133,7 @@ class Networks:
         """The networks of a batch of runs; `like` has all that these have in common."""
         task, cell = like.task(), like.cell()
         data = {seed: _data(like, task, seed, seq_len, examples) for seed in dict.fromkeys(seed for seed, _ in keys)}
-        drawn = [
-            cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power) for seed, radius in keys
-        ]
-        params = {name: np.stack([one[name] for one in drawn]).astype(dtype, copy=False) for name in drawn[0]}
+        params = {name: array.astype(dtype, copy=False) for name, array in drawn(like, keys).items()}
         return cls(tuple(keys), cell, cell.pack(params), data, like["loss"], dtype)
 
     @property
@@ -155,8 +152,8 @@ class Networks:
         data = {seed: self.data[seed] for seed, _ in chosen}
         return Networks(chosen, self.cell, self.packed.of(keys), data, self.loss, self.dtype)
 
-    def forward(self, examples: slice = slice(None), workspace: Workspace = WORKSPACE) -> tuple[Trace, NDArray[Any]]:
-        """The forward pass over some of the examples, which lives in the workspace, and the targets."""
+    def data_of(self, examples: slice) -> tuple[Floats, NDArray[Any]]:
+        """The inputs and targets of some of the examples, (C, ...)."""
         x, y = (
             _side_by_side({seed: array[:, examples] for seed, array in arrays.items()}, self.seeds, self.dtype)
             for arrays in (
@@ -164,6 +161,11 @@ class Networks:
                 {seed: own.y for seed, own in self.data.items()},
             )
         )
+        return x, y
+
+    def forward(self, examples: slice = slice(None), workspace: Workspace = WORKSPACE) -> tuple[Trace, NDArray[Any]]:
+        """The forward pass over some of the examples, which lives in the workspace, and the targets."""
+        x, y = self.data_of(examples)
         return self.cell.forward(self.packed, x, None, workspace), y
 
     def gradients(
@@ -199,6 +201,13 @@ class Networks:
         gradients, sums = zip(*found, strict=True)
         together = joined(gradients, [part.stop - part.start for part in parts], apart=groups > 1)
         return Answers(together, sum(sums) / (B * self.cell.hidden_size))
+
+
+def drawn(like: Run, keys: Sequence[Key]) -> Parameters:
+    """The parameters of networks as they are drawn, (C, ...); `like` has all that these have in common."""
+    cell, power = like.cell(), like.task().input_power
+    each = [cell.init(seed, radius, like["ensemble"], like["input_scale"], power) for seed, radius in keys]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
 
 def _cuts(examples: int, groups: int) -> list[int]:

@@ -170,7 +170,8 @@ def _cut(block: Block, max_memory: float, fewest: int = FEWEST) -> Iterator[Bloc
     if needed.of(1) > max_memory:
         raise _too_large(block, needed.of(1), max_memory)
     width = int(max(1, min(MOST, -(-len(block.networks) // fewest), STATES_BYTES // needed.states)))
-    if block.first["draws"] or block.first["minibatches"]:  # of which each network takes a while
+    like = block.first
+    if like["draws"] or like["minibatches"] or like.of_jacobians:  # each network takes a while
         one = seconds(replace(block, networks=block.networks[:1]))
         width = int(max(1, min(width, BLOCK_SECONDS // one)))
     while needed.of(width) > max_memory:

@@ -9,8 +9,8 @@ and W those of the weights' gradient (P, W); K adjoints that go back side by sid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np

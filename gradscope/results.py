@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gradscope.curves import HISTORY
+from gradscope.dynamics import CONVERGENCE, SPECTRUM
 from gradscope.errors import InputError, unknown
 from gradscope.records import FAILED
 from gradscope.store import Store
@@ -48,6 +49,7 @@ class Results:
     runs : DataFrame, a row a run; columns as in the documentation of the tables.
     timesteps : DataFrame, a row a run and time step; read when first asked for.
     history : DataFrame, of trainings: a row a run and look at it while it learnt.
+    spectrum, convergence : DataFrames, of Jacobians: a row a run and exponent, and a run and estimate of the leading one.
     whole : whether these are all of the folder's runs.
     view : how figures lay them out.
     """
@@ -96,10 +98,28 @@ class Results:
 
         Empty for a sweep that trains nothing.
         """
-        columns = [name for name in self._curves.column_names if name != "run_id"]
-        frame = self._curves.to_pandas().set_index("run_id").reindex(self.runs["run_id"].astype(str))
+        return self._unfolded(HISTORY)
+
+    @cached_property
+    def spectrum(self) -> pd.DataFrame:
+        """Lyapunov exponents of the chosen runs, a row an exponent: `run_id`, `index` (1, ...), `exponent`, `error`.
+
+        In nats a step, descending, with the standard error. Empty for a sweep that measures no Jacobians.
+        """
+        return self._unfolded(SPECTRUM)
+
+    @cached_property
+    def convergence(self) -> pd.DataFrame:
+        """The leading exponent from ever more steps, a row an estimate: `run_id`, `steps`, `exponent`."""
+        return self._unfolded(CONVERGENCE)
+
+    def _unfolded(self, prefix: str) -> pd.DataFrame:
+        """The list columns that begin with a prefix, a row an entry: `run_id` and the rest of their names."""
+        columns = [name for name in self._curves.column_names if name.startswith(prefix)]
+        frame = self._curves.select(["run_id", *columns]).to_pandas().set_index("run_id")
+        frame = frame.reindex(self.runs["run_id"].astype(str))
         frame = frame.dropna(how="all").explode(columns).astype(float) if columns else frame.iloc[:0]
-        return frame.rename(columns=lambda name: name.removeprefix(HISTORY)).reset_index()
+        return frame.rename(columns=lambda name: name.removeprefix(prefix)).reset_index()
 
     def select(self, **values: Any) -> Results:
         """The results of the runs whose parameters have these values; a list or tuple means any of its members.
@@ -186,7 +206,7 @@ def load(folder: str | Path) -> Results:
     """
     store = Store(Path(folder))
     table = store.runs()
-    curves = [name for name in table.column_names if name.startswith(HISTORY)]
+    curves = [field.name for field in table.schema if pa.types.is_list(field.type)]
     runs = table.drop_columns(curves).to_pandas()
     if runs.empty:
         raise InputError("none of the sweep's runs is finished", where=str(folder), hint="run the sweep again")

@@ -1,7 +1,7 @@
 """`Stack`: cells on top of each other, each fed what the one below says at the same step; the top one is read out.
 
-h^0_t = x_t, h^l_t = cell_l(h^{l-1}_t, h^l_{t-1}). The adjoint of a lower layer's h_t holds what the layer above sends it
-at the same step, W_xh^T delta, besides what comes from its own future: `delta` goes down through the layers.
+h^0_t = x_t, h^l_t = cell_l(h^{l-1}_t, h^l_{t-1}). The adjoint of a lower layer's h_t holds what the layer above sends
+it at the same step, W_xh^T delta, besides what comes from its own future: `delta` goes down through the layers.
 
 Layers stand the top one first, in the state, the trace and the deltas, so that what is read out comes first; they are
 counted from the bottom, as in PyTorch: parameters of layer 0 have the cell's names, those of layer 1 end in `_l1`.
@@ -120,8 +120,8 @@ class Stack:
     ) -> Parameters:
         """Draw parameters: each layer as its cell does, with the spectral radius of its own.
 
-        `ensemble` is the cell's own if it is not given; `input_scale` is for the inputs of the bottom layer, W_xh of the
-        others has N(0, 1/n) entries.
+        `ensemble` is the cell's own if it is not given; `input_scale` is for the inputs of the bottom layer, and W_xh of
+        the others has N(0, 1/n) entries.
         """
         own_ensemble = {} if ensemble is None else {"ensemble": ensemble}
         found: Parameters = {}

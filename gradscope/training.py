@@ -23,7 +23,7 @@ from gradscope.feeding import Batch, Feed
 from gradscope.forecasting import read_out
 from gradscope.gradients import by_parameter, log10_norm
 from gradscope.losses import LOSSES
-from gradscope.networks import network_of
+from gradscope.networks import drawn, network_of
 from gradscope.optimizer import Optimizer, Slots, begin
 from gradscope.optimizers import optimizer
 from gradscope.passes import Pass, Request, passes
@@ -268,13 +268,8 @@ class Training:
         return read_out(packed, self.cell.forward(packed, batch.x, None, self._workspace))
 
     def _drawn(self) -> Parameters:
-        like, task = self.like, self.feed.task
-        drawn = [
-            self.cell.init(seed, radius, like["ensemble"], like["input_scale"], task.input_power)
-            for seed, radius in zip(self.seeds, self.radii, strict=True)
-        ]
-        params = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
-        params["W_hy"] *= like["output_scale"]
+        params = drawn(self.like, list(zip(self.seeds, self.radii, strict=True)))
+        params["W_hy"] *= self.like["output_scale"]
         return params
 
     def _forward(self, state: State, batch: Batch) -> tuple[Packed, Trace]:

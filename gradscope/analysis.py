@@ -69,7 +69,8 @@ def panels(
 
     An option counts as swept if it takes several values within one cell and task. What the view asks for comes first,
     whether on an axis or not; the parameter by which the `lines` of a panel differ is left out, and so are, of what
-    nobody asked for, all that are not `among` some.
+    nobody asked for, all that are not `among` some. The hidden size at which cells are matched stands last, if all of a
+    panel have the same.
     """
     runs, shown = results.runs, results.view.parameters
     others = [name for name in results.parameters if name not in (*axes, *shown)]
@@ -78,14 +79,23 @@ def panels(
         if name == lines:
             continue
         if is_swept(runs, name):
-            words = _words(runs[name]).where(runs[name].notna(), "")
-            label = label + np.where((label != "") & (words != ""), ", ", "") + words
-    return label
+            label = _and(label, runs[name])
+    sizes = runs["hidden_size"]
+    if "hidden_size" in (lines, *shown) or is_swept(runs, "hidden_size") or sizes.nunique() < 2:
+        return label
+    return _and(label, sizes) if sizes.groupby(label).nunique().max() == 1 else label
+
+
+def _and(label: pd.Series, values: pd.Series) -> pd.Series:
+    """Labels of panels with the values of one more parameter, where there are any."""
+    words = _words(values).where(values.notna(), "")
+    return label + np.where((label != "") & (words != ""), ", ", "") + words
 
 
 def is_swept(runs: pd.DataFrame, name: str) -> bool:
-    """Whether a parameter takes several values within one cell and task."""
-    kinds = [runs[kind] for kind in ("cell", "task") if kind != name]
+    """Whether a parameter takes several values within one cell and task, of hidden sizes also within one `match`."""
+    within = ("cell", "task", *(("match", "num_layers") if name == "hidden_size" else ()))
+    kinds = [runs[kind] for kind in within if kind != name and kind in runs]
     return bool(runs[[name]].groupby(kinds, observed=True)[name].nunique().max() > 1)
 
 

@@ -29,8 +29,8 @@ PART_BYTES = 2.5e6  # of a block of the rows of those runs that go back together
 
 
 class Norms(NamedTuple):
-    """What a pass saw: log10 of the norms of K rows or sums at each step, those of each part of the state apart, (parts,
-    C, T, K, B). Many rows are there at some steps only.
+    """What a pass saw: log10 of the norms of K rows or sums at each step, (parts, C, T, K, B), those of each part of
+    the state apart. Many rows are there at some steps only.
     """
 
     log10: NDArray[np.float64]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscope.reaching import SHARES, steps_until
 from gradscope.runs import Run
 from gradscope.scaled import Floats
 from gradscope.training import LAGS, NUMBERS, Observation, State, Step, Training, proceed
@@ -174,7 +175,9 @@ def final(training: Training, state: State, curves: Sequence[Curves]) -> dict[st
 
     `loss_value` is the mean loss of the last tenth of the steps; `log10_grad` and `log10_clipped` are medians over all
     steps; `validation_loss` and `test_loss` are those of the parameters of the best validation loss, found after
-    `best_step` steps; `naive_loss` is the least test loss of naive predictions.
+    `best_step` steps; `naive_loss` is the least test loss of naive predictions. `half_life_initial` and `horizon_trained`
+    and their like say how far the last loss reaches before the first step and after the last one: `reaching.steps_until`
+    a half, or a hundredth, of its gradient is left, inf beyond the sequence.
     """
     each, looks = [own.each() for own in curves], [own.looks[-1].numbers for own in curves]
     last = {name: np.concatenate([look[name] for look in looks]) for name in looks[0]}
@@ -194,7 +197,17 @@ def final(training: Training, state: State, curves: Sequence[Curves]) -> dict[st
             "trained_norm": last["spectral_norm"],
             "mean_slope": last["mean_slope"],
             "saturated_share": last["saturated_share"],
+            **_reaches(curves),
         }
+
+
+def _reaches(curves: Sequence[Curves]) -> dict[str, Floats]:
+    """How far the last loss reaches, at the first and at the last look, each (C,)."""
+    return {
+        f"{name}_{when}": np.array([steps_until(share, own.looks[at].lags["log10_reach"][0]) for own in curves])
+        for name, share in SHARES.items()
+        for when, at in (("initial", 0), ("trained", -1))
+    }
 
 
 def _reach(look: Observation) -> dict[str, NDArray[Any]]:

@@ -39,11 +39,11 @@ def dynamics(batch: Sequence[Run], networks: Networks) -> tuple[Columns, Columns
     trajectories, from blocks of time) and its degrees of freedom; `kaplan_yorke` and `positive_exponents`;
     `jacobian_norm`, the mean of log |J_t|_2; `log10_condition` of the product at the longest lag; of W_hh at spectral
     radius 1 `kreiss`, a lower bound on its Kreiss constant, `transient_peak`, the largest norm of a power, and
-    `transient_power`, which one. Lists:
-    `spectrum_index`, `spectrum_exponent` and `spectrum_error`, in descending order; `convergence_steps` and
-    `convergence_exponent`, the leading exponent from so many steps. Timesteps: log10 of the largest, the median and the least
-    singular value of ds_T/ds_{T-k}, `log10_sigma_max`, `log10_sigma_median`, `log10_sigma_min`, not a number at lags
-    between those of `lags_of`.
+    `transient_power`, which one.
+    Lists: `spectrum_index`, `spectrum_exponent` and `spectrum_error`, in descending order; `convergence_steps` and
+    `convergence_exponent`, the leading exponent from so many steps.
+    Timesteps: log10 of the largest, the median and the least singular value of ds_T/ds_{T-k}, `log10_sigma_max`,
+    `log10_sigma_median`, `log10_sigma_min`, not a number at lags between those of `lags_of`.
     """
     keys, lengths = list(networks.keys), dict.fromkeys(run["seq_len"] for run in batch)
     if networks.dtype != "float64":

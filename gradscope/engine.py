@@ -40,9 +40,10 @@ class Measurement:
     runs : (N,) of them.
     columns : of the runs table -> (N,) values.
     seq_len : (N,)
-    steps : `lag`, `log10_dh`, `log10_dh_std` and `zero_share`, and of other parts of the state `log10_dc`,
-        `log10_dc_std`, `zero_share_c` -> the T values of each run, one run after the other. The lag is (loss step) - t for a single-step loss, T - t otherwise; mean and standard deviation of
-        log10 |dL_b/dh_t| are over the examples that have one, `zero_share` is the share of those that are exactly zero.
+    steps : column -> the T values of each run, one run after the other: `lag`, which is (loss step) - t for a
+        single-step loss, T - t otherwise; `log10_dh` and `log10_dh_std`, mean and standard deviation of log10 |dL_b/dh_t|
+        over the examples that have one, and `zero_share`, the share of those that are exactly zero; the same of other
+        parts of the state, as `log10_dc`, `log10_dc_std`, `zero_share_c`.
     """
 
     runs: tuple[Run, ...]

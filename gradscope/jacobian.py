@@ -347,23 +347,20 @@ def _scaled_rows(matrix: Floats) -> tuple[Floats, Floats]:
 
 def _independent(rows: Floats) -> tuple[Floats, Floats]:
     """L and new rows of rows (K, any) that come from vectors of norm 1: as many as are independent, then zeros."""
-    columns = rows.any(axis=0)  # there are no more dimensions than columns, rounding or not
     rounding = 4.0 * max(rows.shape) * _EPS
     kept = np.flatnonzero(rows.any(axis=1))
     while True:
-        triangle, Q = _lq(rows[np.ix_(kept, columns)])
-        dependent = np.ones(len(kept), bool)
-        dependent[: len(Q)] = np.abs(np.diagonal(triangle)) <= rounding
-        first = int(np.argmax(dependent)) if dependent.any() else len(kept)
-        if dependent[first:].all():
+        triangle, Q = _lq(rows[kept])
+        small = np.abs(np.diagonal(triangle)) <= rounding
+        first = int(np.argmax(small)) if small.any() else len(Q)
+        Q, L = Q[:first], rows @ Q[:first].T
+        if (np.linalg.norm(rows - L @ Q, axis=1) <= rounding).all():
             break
-        kept = np.delete(kept, first)
-    kept, triangle, Q = kept[:first], triangle[:first, :first], Q[:first]
-    L, new = np.zeros((len(rows), len(rows))), np.zeros_like(rows)
-    L[:, :first] = rows[:, columns] @ Q.T
-    L[kept, :first] = triangle
-    new[np.ix_(np.arange(len(rows)) < first, columns)] = Q
-    return L, new
+        kept = np.delete(kept, first)  # those after it are not in the span of those before
+    new, full = np.zeros_like(rows), np.zeros((len(rows), len(rows)))
+    new[:first], full[:, :first] = Q, L
+    full[kept[:first], :first] = triangle[:first, :first]
+    return full, new
 
 
 def _graded(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -41,8 +41,8 @@ def matched(match: str, hidden_size: int, make: Callable[[int], Cell]) -> int:
 
     Parameters
     ----------
-    match : "units" (the same hidden size), "parameters", "state" (numbers that are carried from step to step), or "time"
-        (multiplications a step, which time is made of; seconds depend on the machine).
+    match : "units" (the same hidden size), "parameters", "state" (numbers that are carried from step to step), or
+        "time" (multiplications a step, which time is made of; seconds depend on the machine).
     make : the cell of a hidden size.
 
     Returns

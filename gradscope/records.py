@@ -47,7 +47,7 @@ def failed_table(runs: Sequence[Run], message: str, kinds: Mapping[str, type]) -
 
 
 def timesteps_table(measured: Measurement | None) -> pa.Table:
-    """The timesteps table: `run_id`, `t` (1 .. T), `lag`, `log10_dh`, `log10_dh_std`, `zero_share`, ...; empty, if None."""
+    """The timesteps table: `run_id`, `t` (1 .. T), `lag`, `log10_dh`, ...; empty, if None."""
     others = [name for name in measured.steps if name not in (*_STEPS, *_NORMS)] if measured else []
     schema = pa.schema([*_STEPS.items(), *((name, pa.float64()) for name in (*_NORMS, *others))])
     if measured is None:

@@ -191,8 +191,8 @@ def settle(inputs: Floats, hidden_size: int, largest: float, *others: Floats) ->
     """Find the first non-finite step of each example, (C, B), zero its states from there on, and say whether values are
     wide.
 
-    `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite. `others`,
-    (C, T, B, ...), are zeroed with the states.
+    `largest` is the largest magnitude among the inputs; not a number, or infinite, where a state is not finite.
+    `others`, (C, T, B, ...), are zeroed with the states.
     """
     C, _, B, _ = inputs.shape
     wide = 2.0 ** (np.finfo(inputs.dtype).maxexp * 0.3)  # beyond this, a product with an adjoint could overflow
@@ -262,8 +262,10 @@ class Cell(Protocol):
 
     @property
     def products(self) -> tuple[tuple[slice, slice], ...]:
-        """Rows of P and columns of D, of each product that weight gradients are: the sum over steps and examples of
-        inputs[rows]^T delta[columns] stands in these rows, from the first column on, of a (P, W) that is zero elsewhere.
+        """Rows of P and columns of D, of each product that weight gradients are.
+
+        The sum over steps and examples of inputs[rows]^T delta[columns] stands in these rows, from the first column on,
+        of a (P, W) that is zero elsewhere.
         """
         ...
 

@@ -49,7 +49,7 @@ class Results:
     runs : DataFrame, a row a run; columns as in the documentation of the tables.
     timesteps : DataFrame, a row a run and time step; read when first asked for.
     history : DataFrame, of trainings: a row a run and look at it while it learnt.
-    spectrum, convergence : DataFrames, of Jacobians: a row a run and exponent, and a run and estimate of the leading one.
+    spectrum, convergence : DataFrames, of Jacobians: a row a run and exponent, or estimate of the leading one.
     whole : whether these are all of the folder's runs.
     view : how figures lay them out.
     """

@@ -120,8 +120,8 @@ class Stack:
     ) -> Parameters:
         """Draw parameters: each layer as its cell does, with the spectral radius of its own.
 
-        `ensemble` is the cell's own if it is not given; `input_scale` is for the inputs of the bottom layer, and W_xh of
-        the others has N(0, 1/n) entries.
+        `ensemble` is the cell's own if it is not given; `input_scale` is for the inputs of the bottom layer, and W_xh
+        of the others has N(0, 1/n) entries.
         """
         own_ensemble = {} if ensemble is None else {"ensemble": ensemble}
         found: Parameters = {}

@@ -150,14 +150,8 @@ class Diagonal:
         ------
         InputError : another ensemble, a radius that is not between 0 and 1, a negative or non-finite scale.
         """
-        self._check_own(ensemble)
-        at_least(0, spectral_radius=spectral_radius, input_scale=input_scale)
-        if not 0 < spectral_radius < 1:
-            raise InputError(
-                f"{spectral_radius!r}: the parametrisation of diagonal is stable, |lambda| < 1",
-                where="spectral_radius",
-                allowed="a number > 0 and < 1",
-            )
+        self.check(ensemble, spectral_radius)
+        at_least(0, input_scale=input_scale)
         n, m, p = self.hidden_size, self.input_size, self.output_size
         modulus, phase = self._ring(seed)
         decay = -np.log(modulus * spectral_radius)
@@ -170,6 +164,17 @@ class Diagonal:
             "W_hy": stream(seed, "W_hy").standard_normal((p, n)) / np.sqrt(n),
             "b_y": np.zeros(p),
         }
+
+    def check(self, ensemble: str, spectral_radius: float) -> None:
+        """Raise InputError for an ensemble or a spectral radius that cannot be."""
+        self._check_own(ensemble)
+        at_least(0, spectral_radius=spectral_radius)
+        if not 0 < spectral_radius < 1:
+            raise InputError(
+                f"{spectral_radius!r}, but the parametrisation of cell diagonal is stable, |lambda| < 1",
+                where="spectral_radius",
+                allowed="a number > 0 and < 1",
+            )
 
     def _check_own(self, ensemble: str) -> None:
         if ensemble != self.own_ensemble:
@@ -258,7 +263,7 @@ class Diagonal:
         return np.concatenate([turned, -turned[..., k:], turned[..., :k], driven], axis=-1)
 
     def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:
-        """gamma dL/dh; and the inner products of dL/dh with each of `local`, times their factors, units being vectors."""
+        """gamma dL/dh; and the inner products of dL/dh with each of `local`, times factors, units being vectors."""
         n = self.hidden_size
         _, _, gamma, factors = packed.back
         np.multiply(_beside(gamma, adjoint, 1), adjoint, out[..., :n])

@@ -106,6 +106,11 @@ class Irnn:
         self._check_own(ensemble)
         return self._elman.init(seed, spectral_radius, ensemble, input_scale, input_power)
 
+    def check(self, ensemble: str, spectral_radius: float) -> None:
+        """Raise InputError for an ensemble or a spectral radius that cannot be."""
+        self._check_own(ensemble)
+        self._elman.check(ensemble, spectral_radius)
+
     def _check_own(self, ensemble: str) -> None:
         if ensemble != self.own_ensemble:
             raise InputError(f"{ensemble!r} for cell irnn", where="ensemble", allowed=self.own_ensemble)

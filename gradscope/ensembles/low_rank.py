@@ -11,10 +11,16 @@ import numpy as np
 from gradscope.errors import at_least
 from gradscope.scaled import Floats
 
+_STEEPEST = 300.0  # |W|_F in units of the spectral radius: above, rounding moves the radius by 1e-10 and more
+
 
 @dataclass(frozen=True)
 class LowRank:
-    """W = U V^T, U and V (n, RANK): entries of variance 1/n, n - RANK eigenvalues 0."""
+    """W = U V^T, U and V (n, RANK): entries of variance 1/n, n - RANK eigenvalues 0.
+
+    Factors that are all but orthogonal to each other (rank 1, n = 64: one draw in fifty) have a radius that rounding
+    would move: they are drawn again.
+    """
 
     rank: int
 
@@ -28,5 +34,9 @@ class LowRank:
 
     def draw(self, rng: np.random.Generator, n: int) -> Floats:
         """An (n, n) matrix."""
-        left, right = rng.standard_normal((2, n, self.rank))
-        return left @ right.T / np.sqrt(n * self.rank)
+        steepness = np.inf
+        while steepness > _STEEPEST:
+            left, right = rng.standard_normal((2, n, self.rank))
+            matrix = left @ right.T
+            steepness = np.linalg.norm(matrix) / np.abs(np.linalg.eigvals(right.T @ left)).max()
+        return matrix / np.sqrt(n * self.rank)

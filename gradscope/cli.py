@@ -129,8 +129,8 @@ def sweep(
 @cli.command()
 @click.argument("task", metavar="TASK")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the training.  [reports/train-TASK]")
-@click.option("--cell", help="elman.  [elman]")
-@click.option("--activation", help="tanh, relu, sigmoid or linear.  [tanh]")
+@click.option("--cell", help="elman, lstm, gru, irnn or diagonal.  [elman]")
+@click.option("--activation", help="Of elman: tanh, relu, sigmoid or linear.  [tanh]")
 @click.option("--hidden-size", type=int, help="Units.  [64, or the task's]")
 @click.option("--seq-len", type=int, help="Steps of a window: as far as gradients can go back.  [50, or the task's]")
 @click.option("--batch-size", type=int, help="Examples of a minibatch.  [32, or the task's]")
@@ -160,6 +160,7 @@ def train(
     gradscope train sine
     gradscope train text --file book.txt --truncation fixed:10 --clip value:5 --steps 5000
     gradscope train adding --set delay=10 --truncation random:20
+    gradscope train recall --cell lstm --set forget_bias=2 --set num_layers=2
     """  # noqa: D301 - the mark that click looks for is a backspace
     from gradscope.learning import train as run_training
 

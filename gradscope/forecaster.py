@@ -25,8 +25,8 @@ class Forecaster:
 
     Parameters
     ----------
-    hidden_size, activation, seq_len, batch_size, batching, truncation, clip, optimizer, learning_rate, steps, patience,
-    seed : as in `gs.train`.
+    cell, hidden_size, activation, seq_len, batch_size, batching, truncation, clip, optimizer, learning_rate, steps,
+    patience, seed : as in `gs.train`; the activation is an elman cell's, and tanh if it is not given.
     settings : other keys of a training, as {"spectral_radius": 0.9}.
 
     Attributes
@@ -50,8 +50,9 @@ class Forecaster:
     def __init__(
         self,
         *,
+        cell: str = "elman",
         hidden_size: int = 64,
-        activation: str = "tanh",
+        activation: str | None = None,
         seq_len: int = 50,
         batch_size: int = 32,
         batching: str = "random",
@@ -64,7 +65,7 @@ class Forecaster:
         seed: int = 0,
         settings: dict[str, Any] | None = None,
     ):
-        self.hidden_size, self.activation = hidden_size, activation
+        self.cell, self.hidden_size, self.activation = cell, hidden_size, activation
         self.seq_len, self.batch_size, self.batching = seq_len, batch_size, batching
         self.truncation, self.clip, self.optimizer = truncation, clip, optimizer
         self.learning_rate, self.steps, self.patience = learning_rate, steps, patience

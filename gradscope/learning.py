@@ -84,8 +84,8 @@ def train(
     progress : called with a `Coming` every so often.
     command : how it was started, for the report.
     places : key -> how its user wrote it, for the errors.
-    settings : keys of an experiment, one value each: `cell`, `activation`, `hidden_size`, `spectral_radius`,
-        `ensemble`, `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random", "sequential"),
+    settings : keys of an experiment, one value each: `cell`, `num_layers`, `hidden_size`, `spectral_radius`,
+        `ensemble`, `input_scale`, `output_scale`, `seq_len`, `batch_size`, `batching` ("random" or "sequential"),
         `truncation`, `clip`, `optimizer` ("sgd", "momentum", "adagrad", "adam"), `learning_rate`, `steps`,
         `record_every`, `patience`, `loss_steps`, `reduction`, `dtype`, `seed`, and the task's own, as `file`. Each task
         has defaults that suit it.

@@ -115,6 +115,42 @@ def test_a_step_goes_along_the_gradient_of_backprop(gradient, spec, reduction, t
     assert state.number == 3
 
 
+CELLS = [
+    {"cell": "lstm", "forget_bias": 2.0},
+    {"cell": "gru"},
+    {"cell": "irnn"},
+    {"cell": "diagonal", "spectral_radius": 0.9},
+    {"cell": "lstm", "num_layers": 2},
+    {"cell": "elman", "num_layers": 3},
+]
+
+
+@pytest.mark.parametrize("spec", ["full", "fixed:3", "random:4", "one-coin:4"])
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(map(str, cell.values())))
+def test_every_cell_goes_along_the_gradient_of_backprop(gradient, cell, spec):
+    training = training_of("recall", delay=4, truncation=spec, optimizer="sgd", clip="off", learning_rate=0.05, **cell)
+    state = training.begin()
+    for _ in range(2):
+        before, g = of(state), gradient(training, state)
+        recorded = training.advance(state)
+        assert_change(before, of(state), {name: 0.05 * array for name, array in g.params.items()})
+        norm = np.log10(np.sqrt(sum(np.sum(array**2) for array in g.params.values())))
+        np.testing.assert_allclose(recorded.log10_grad, [norm], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(map(str, cell.values())))
+def test_the_whole_state_of_every_cell_is_carried(cell):
+    """Two windows, with next to no learning between them, leave the state that one of both leaves."""
+    keys = {"batching": "sequential", "batch_size": 3, "optimizer": "sgd", "clip": "off", "learning_rate": 1e-30}
+    long, short = (training_of("series", seq_len=length, **keys, **cell) for length in (100, 50))
+    once, twice = long.begin(), short.begin()
+    long.advance(once)
+    for _ in range(2):
+        short.advance(twice)
+    assert once.h.shape == (1, 3, long.cell.state_size)
+    np.testing.assert_allclose(twice.h, once.h, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("clip", ["norm:0.02", "norm:1e9", "norm-each:0.01", "value:0.003", "value:1e9", "off"])
 def test_a_step_goes_along_the_clipped_gradient_and_says_so(gradient, clip):
     training = training_of("adding", clip=clip, optimizer="sgd", learning_rate=1.0)

@@ -7,8 +7,11 @@ import pytest
 from oracles import naive
 from problems import problem
 
+import gradscope as gs
 from gradscope import draws, truncations
+from gradscope.bptt import loss_gradients
 from gradscope.draws import drawn_gradients
+from gradscope.passes import Request, passes
 from gradscope.streams import coin_draws, coins
 from gradscope.workspace import Workspace
 
@@ -82,3 +85,33 @@ def test_the_first_draw_is_the_seeds_own_and_fewer_or_shorter_are_part_of_more()
     np.testing.assert_array_equal(some[0], coins([5], 20)[0])
     np.testing.assert_array_equal(coin_draws(5, 2, 12), some[:2, :12])
     assert len(np.unique(some)) == some.size
+
+
+CELLS = {
+    "lstm": {},
+    "gru": {},
+    "irnn": {},
+    "diagonal": {},
+    "lstm in two layers": {"num_layers": 2},
+    "elman in three layers": {"num_layers": 3},
+}
+
+
+@pytest.mark.parametrize("spec", TOSSING)
+@pytest.mark.parametrize("name", CELLS)
+def test_draws_of_every_cell_are_its_gradients_with_these_coins(name, spec):
+    """Those that `bptt` gives, which goes back another way; the comparisons with PyTorch are of them."""
+    cell = gs.cell(name.split()[0], hidden_size=4, input_size=3, output_size=2, **CELLS[name])
+    rng = np.random.default_rng(0)
+    packed = cell.pack({key: array[None] for key, array in cell.init(0, 0.9, input_scale=0.5).items()})
+    x, y, start = (rng.standard_normal(shape) for shape in ((1, T, 3, 3), (1, T, 3, 2), (1, 3, cell.state_size)))
+    trace = cell.forward(packed, x, start, Workspace())
+    schedule = truncations.truncation(spec).schedule(coin_draws(0, N, T))
+    losses = np.arange(T)
+    found = np.concatenate([each.value() for each in drawn_gradients(cell, packed, trace, y, "mse", losses, schedule)])
+    copies = np.zeros(N, np.int64)
+    requests = [Request(T, losses, schedule)]
+    many = packed.of(copies), trace.of(copies), y[copies]
+    (truth,) = loss_gradients(cell, *many, "mse", requests, passes(requests), Workspace())
+    expected = truth.weights.value()
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13 * np.abs(expected).max())

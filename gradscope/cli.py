@@ -514,8 +514,9 @@ def _setting(text: str) -> tuple[str, Any]:
             return part.strip()
 
     parsed = parse(value)
-    if isinstance(parsed, str) and "," in parsed and not value.lstrip().startswith(("[", "{", '"', "'")):
-        parsed = [parse(part) for part in value.split(",")]
+    listed = re.fullmatch(r"\s*\[([^\[\]]*)\]\s*", value)  # of bare words, or it would have been read
+    if isinstance(parsed, str) and (listed or ("," in parsed and not value.lstrip().startswith(("{", '"', "'")))):
+        parsed = [parse(part) for part in (listed[1] if listed else value).split(",")]
     return key.strip(), parsed
 
 

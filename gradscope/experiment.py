@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import InputError, unknown
-from gradscope.grid import FAMILIES, Sweep, options_of, resolve
+from gradscope.grid import FAMILIES, Sweep, options_of, own_ensembles, resolve
 
 SHIPPED = next(
     folder
@@ -64,11 +64,13 @@ def _beside(path: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> dict[str, Any]:
-    """`given` for another cell or task than the file's: without options that none of the chosen has."""
+    """`given` for another cell or task than the file's: without what none of the chosen has."""
     options = options_of(key)
     chosen = choice if isinstance(choice, list | tuple) else [choice]
     kept = set[str]().union(*(options.get(name, set()) for name in chosen if isinstance(name, str)))
     dropped = set[str]().union(*options.values()) - kept
+    if key == "cell" and all(own_ensembles(name for name in chosen if name in options).values()):
+        dropped.add("ensemble")
     return {name: value for name, value in given.items() if name not in dropped}
 
 

@@ -187,7 +187,7 @@ def resolve(name: str, given: Mapping[str, Any], places: Mapping[str, str] | Non
     _check_own(grid, own, at)
     notes = () if trains else tuple(_completed(grid, at, given))
     _check_scales(grid, at)
-    _check_ensembles(grid, chosen["cell"], at, given)
+    _check_ensembles(grid, at, given)
     data = dict(_check_tasks(grid, chosen["task"], fixed, at))
     _check_cells(grid, at)
     for loss_steps, seq_len in itertools.product(grid["loss_steps"], grid["seq_len"]):
@@ -342,9 +342,14 @@ def _check_scales(grid: Grid, at: _Places) -> None:
                 )
 
 
-def _check_ensembles(grid: Grid, chosen: Mapping[str, type], at: _Places, given: Mapping[str, Any]) -> None:
+def own_ensembles(names: Iterable[str]) -> dict[str, str | None]:
+    """The ensembles of cells that have one of their own, by the cells' names; None for those that take any."""
+    return {name: getattr(plugins.find(cells.FAMILY, name), "own_ensemble", None) for name in names}
+
+
+def _check_ensembles(grid: Grid, at: _Places, given: Mapping[str, Any]) -> None:
     """Refuse an ensemble for cells of which each has its own."""
-    own = {name: getattr(plugin, "own_ensemble", None) for name, plugin in chosen.items()}
+    own = own_ensembles(grid["cell"])
     if "ensemble" in given and all(own.values()) and set(grid["ensemble"]) != set(own.values()):
         what = f"{', '.join(grid['ensemble'])} for cell {', '.join(own)}"
         raise InputError(
@@ -455,7 +460,6 @@ def _complete(point: Mapping[str, Any]) -> dict[str, Any]:
 
     The cell's own ensemble, if it has one, and the hidden size at which it is matched take the place of what is given.
     """
-    plugin = plugins.find(cells.FAMILY, point["cell"])
     own = {key for name, family in FAMILIES.items() for key, _ in _fields(plugins.find(family, point[name]))}
     options = {key: value for key, value in point.items() if key in own}
     task = Run({"task": point["task"], **options}).task()
@@ -463,6 +467,6 @@ def _complete(point: Mapping[str, Any]) -> dict[str, Any]:
     data = {"data": task.record()["sha256"][:16]} if "sha256" in task.record() else {}
     like = {**point, **options}
     size = matched(point["match"], point["hidden_size"], lambda n: Run(like | {"hidden_size": n}).cell())
-    ensemble = getattr(plugin, "own_ensemble", point["ensemble"])
+    ensemble = own_ensembles([point["cell"]])[point["cell"]] or point["ensemble"]
     found = {"hidden_size": size, "ensemble": ensemble, "loss": point["loss"] or task.losses[0]}
     return found | options | sizes | data

@@ -36,6 +36,8 @@ def overrides(command, monkeypatch):
         ("truncation=full", "truncation", "full"),
         ("truncation=tbptt:5:20", "truncation", "tbptt:5:20"),
         ("truncation=full,fixed:5", "truncation", ["full", "fixed:5"]),
+        ("cell=[irnn, lstm]", "cell", ["irnn", "lstm"]),
+        ("tied=false", "tied", False),
         ("truncation=['full', \"fixed:5\"]", "truncation", ["full", "fixed:5"]),
         ("loss_steps=last", "loss_steps", "last"),
         ("loss_steps=all,5", "loss_steps", ["all", 5]),

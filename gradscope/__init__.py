@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradscope.advice import Advice, advise
     from gradscope.cells import cell
     from gradscope.clipping import Clipped, clip, clip_threshold
+    from gradscope.conversion import from_torch, to_torch
     from gradscope.drawing import style
     from gradscope.errors import GradscopeError, InputError
     from gradscope.figures import figure
@@ -48,11 +49,13 @@ _HOMES = {
     "clip_threshold": "clipping",
     "compare": "reporting.comparison",
     "figure": "figures",
+    "from_torch": "conversion",
     "ledger": "accounting",
     "load": "loading",
     "report": "reporting",
     "style": "drawing",
     "sweep": "run",
+    "to_torch": "conversion",
     "train": "learning",
     "truncation": "truncations",
     "verify": "integrity",
@@ -74,11 +77,13 @@ __all__ = [
     "clip_threshold",
     "compare",
     "figure",
+    "from_torch",
     "ledger",
     "load",
     "report",
     "style",
     "sweep",
+    "to_torch",
     "train",
     "truncation",
     "verify",

@@ -54,10 +54,10 @@ def to_torch(cell: Cell, params: Mapping[str, Any], rnn: str = "rnn.", readout: 
     --------
     >>> import gradscope as gs
     >>> cell = gs.cell("lstm", hidden_size=8, input_size=3, output_size=1)
-    >>> state = to_torch(cell, cell.init(seed=0, spectral_radius=1.0))
+    >>> state = gs.to_torch(cell, cell.init(seed=0, spectral_radius=1.0))
     >>> {name: array.shape for name, array in state.items()}["rnn.weight_ih_l0"]
     (32, 3)
-    >>> sorted(to_torch(cell, cell.init(seed=0, spectral_radius=1.0), rnn=""))[:2]
+    >>> sorted(gs.to_torch(cell, cell.init(seed=0, spectral_radius=1.0), rnn=""))[:2]
     ['bias_hh_l0', 'bias_ih_l0']
     """
     arrays = check_params(cell, params)
@@ -90,7 +90,7 @@ def from_torch(cell: Cell, state: Mapping[str, Any], rnn: str = "rnn.", readout:
     >>> import gradscope as gs
     >>> cell = gs.cell("elman", hidden_size=4, input_size=3, output_size=1)
     >>> params = cell.init(seed=0, spectral_radius=1.0)
-    >>> again = from_torch(cell, to_torch(cell, params))
+    >>> again = gs.from_torch(cell, gs.to_torch(cell, params))
     >>> all(np.array_equal(again[name], array) for name, array in params.items())
     True
     """

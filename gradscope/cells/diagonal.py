@@ -264,12 +264,12 @@ class Diagonal:
 
     def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:
         """gamma dL/dh; and the inner products of dL/dh with each of `local`, times factors, units being vectors."""
-        n = self.hidden_size
+        n, k = self.hidden_size, self.hidden_size // 2
         _, _, gamma, factors = packed.back
         np.multiply(_beside(gamma, adjoint, 1), adjoint, out[..., :n])
-        along = _halves(local.reshape(*local.shape[:-1], 3, n)) * _halves(adjoint)[..., None, :, :]
-        rest = out[..., n:].reshape(*out.shape[:-1], 3, n // 2, copy=False)
-        np.add(along[..., 0, :], along[..., 1, :], rest)
+        along = local.reshape(*local.shape[:-1], 3, n) * adjoint[..., None, :]
+        rest = out[..., n:].reshape(*out.shape[:-1], 3, k, copy=False)
+        np.add(along[..., :k], along[..., k:], rest)
         rest *= _beside(factors, adjoint, 2)
 
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:  # noqa: ARG002

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,12 @@ class Elman:
         """P = n + m + 1."""
         return self.hidden_size + self.input_size + 1
 
-    @property
+    @cached_property
     def products(self) -> tuple[tuple[slice, slice], ...]:
         """A single one, of everything."""
         return ((slice(self.trace_size), slice(self.hidden_size)),)
 
-    @property
+    @cached_property
     def parts(self) -> dict[str, tuple[slice, ...]]:
         """The state is h."""
         return {"h": (slice(self.hidden_size),)}

@@ -252,17 +252,18 @@ class Gru:
         n = self.hidden_size
         gates, candidate = (extra[:, lo:hi] for extra in trace.extra)
         r, z, q = (gates[..., part * n : (part + 1) * n] for part in range(3))
-        found = np.empty((*gates.shape[:-1], 7 * n), gates.dtype)
-        by_r, by_z, by_nh, by_r_again, by_z_again, by_nx, kept = np.moveaxis(
-            found.reshape(*gates.shape[:-1], 7, n, copy=False), -2, 0
-        )
-        kept[...] = z
-        np.multiply(1.0 - z, 1.0 - candidate * candidate, out=by_nx)
-        np.multiply(by_nx, r, out=by_nh)
-        np.multiply(by_nh, (1.0 - r) * q, out=by_r)
-        np.multiply(trace.inputs[:, lo:hi, :, :n] - candidate, z * (1.0 - z), out=by_z)
-        by_r_again[...], by_z_again[...] = by_r, by_z
-        return found
+        fresh = 1.0 - z
+        of_nx = candidate * candidate
+        np.subtract(1.0, of_nx, out=of_nx)
+        of_nx *= fresh
+        of_nh = of_nx * r
+        of_r = 1.0 - r
+        of_r *= q
+        of_r *= of_nh
+        of_z = trace.inputs[:, lo:hi, :, :n] - candidate
+        of_z *= fresh
+        of_z *= z
+        return np.concatenate([of_r, of_z, of_nh, of_r, of_z, of_nx, z], axis=-1)
 
     def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:  # noqa: ARG002
         """Six multiples of dL/dh."""

@@ -34,7 +34,7 @@ def references(grid: dict[str, list[Any]], figures: Iterable[str]) -> list[Refer
 
 
 def methods(grid: dict[str, list[Any]]) -> set[str]:
-    """FAMILY:NAME of every plug-in in a grid, and the law that networks such as these have as they are drawn.
+    """FAMILY:NAME of every plug-in in a grid, and the laws that networks such as these have as they are drawn.
 
     >>> sorted(methods({"cell": ["elman"], "truncation": ["fixed:5", "fixed:20"]}))
     ['cell:elman', 'truncation:fixed']
@@ -44,7 +44,9 @@ def methods(grid: dict[str, list[Any]]) -> set[str]:
     white = not set(theory.TASKS).isdisjoint(grid.get("task", []))
     bent = set(grid.get("activation", [])) - {"linear", None}
     drawn = "training" not in grid.get("measure", [])
-    return used | ({"law:mean-field"} if drawn and mixing and white and bent else set())
+    products = False in grid.get("tied", []) and "gaussian" in grid.get("ensemble", [])
+    laws = {"mean-field": drawn and mixing and white and bent, "gaussian-products": products}
+    return used | {f"law:{law}" for law, holds in laws.items() if holds}
 
 
 def bibtex(found: Sequence[Reference]) -> str:

@@ -363,12 +363,15 @@ def test_references_are_those_of_the_methods_that_were_swept():
     assert keys(clip="off") == set()
     assert "chen2018dynamical" in keys(ensemble="gaussian", task="noise", activation="tanh")
     assert "chen2018dynamical" not in keys(ensemble="gaussian", task="noise", activation="linear")
+    assert {"hochreiter1997long", "gers2000learning"} <= keys(cell="lstm")
+    assert "newman1986distribution" in keys(ensemble="gaussian", tied=False)
+    assert "newman1986distribution" not in keys(ensemble="gaussian", tied=True)
     assert "bengio1994learning" in {reference.key for reference in references({}, ["radius-lag-map"])}
 
 
 def test_every_reference_is_cited_by_something_that_exists():
     known = {f"{family}:{name}" for family, module in FAMILIES.items() for name in plugins.names(module)}
-    known |= {f"figure:{name}" for name in figures.names()} | {"law:mean-field"}
+    known |= {f"figure:{name}" for name in figures.names()} | {"law:mean-field", "law:gaussian-products"}
     for entry in _entries():
         assert set(_fields(entry)["keywords"].split(", ")) <= known
         assert {"author", "title", "year"} <= _fields(entry).keys()

@@ -63,11 +63,11 @@ def henrici(W: Floats, eigenvalues: Eigenvalues | None = None) -> float:
     >>> round(henrici(np.array([[0.8, 0.6], [0.0, 0.8]])), 6)  # .6 / sqrt(.64 + .64 + .36)
     0.468521
     """
-    size = np.linalg.norm(W)
-    if size == 0.0:
+    largest = np.abs(W).max()
+    if largest == 0.0:
         return 0.0
     found = np.linalg.eigvals(W) if eigenvalues is None else eigenvalues
-    departed = 1.0 - float(np.square(np.abs(found) / size).sum())
+    departed = 1.0 - float(np.square(np.abs(found / largest) / np.linalg.norm(W / largest)).sum())
     return float(np.sqrt(departed)) if departed > 4 * len(W) * _EPS else 0.0
 
 
@@ -89,7 +89,7 @@ def kreiss_lower_bound(W: Floats, eigenvalues: Eigenvalues | None = None) -> flo
         return np.inf
     distances = np.geomspace(_NEAREST, max(1.0, float(np.linalg.norm(W, 2))), _DISTANCES)
     angles = _angles(found)
-    ratios = _ratios(W, distances, angles[:, None])
+    ratios = np.array([_ratios(W, distances, angle) for angle in angles])  # one by one, as they are large
     nearest = ratios.argmax(axis=1)
     best = np.argsort(ratios.max(axis=1))[-_CLIMBS:]
     starts = zip(distances[nearest[best]], angles[best], strict=True)
@@ -131,7 +131,7 @@ def _angles(eigenvalues: Eigenvalues) -> Floats:
 
 
 def _climb(W: Floats, distance: float, angle: float, farthest: float) -> float:
-    """The ratio after climbing from a point: to the best of 8 neighbours, ever nearer ones where none is better."""
+    """The ratio after climbing from a point: to the best of 8 neighbours, to nearer ones where none is better."""
     ratio, step = 0.0, 0.5  # a step of log(|z| - 1), and of the angle, in units of the distance
     for _ in range(_ROUNDS):
         distances = np.clip(distance * np.exp(step * _AROUND[:, 0]), _NEAREST, farthest)
@@ -145,11 +145,11 @@ def _climb(W: Floats, distance: float, angle: float, farthest: float) -> float:
     return float(ratio)
 
 
-def _ratios(W: Floats, distances: Floats, angles: Floats) -> Floats:
+def _ratios(W: Floats, distances: Floats, angles: Floats | float) -> Floats:
     """(|z| - 1) / sigma_min(z I - W), or a little less, at points z; distance and angle broadcast."""
     z = (1.0 + distances) * np.exp(1j * angles)
     values = np.linalg.svd(z[..., None, None] * np.eye(len(W)) - W, compute_uv=False)
-    rounding = len(W) * _EPS * values[..., 0]
+    rounding = 2 * len(W) * _EPS * (1.0 + distances + values[..., 0])  # of z, of the difference, and of its values
     return distances / (values[..., -1] + rounding)
 
 

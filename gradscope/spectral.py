@@ -120,7 +120,7 @@ def _member(ensemble: str, n: int | None) -> Any:
     least = getattr(member, "least", 1)
     if n is not None and n < least:
         raise InputError(
-            f"{n}, but ensemble {ensemble} needs {least} units",
+            f"{n}, but ensemble {ensemble} needs at least {least}",
             where="hidden_size",
             allowed=f"a whole number >= {least}",
         )
@@ -134,10 +134,10 @@ def _nilpotent(member: Any) -> bool:
 def _check_radius(ensemble: str, radius: float) -> None:
     """Raise InputError unless a nilpotent ensemble is asked for the radius that it has."""
     if radius != 0:
-        usage = next(usage for usage in plugins.usage(ensembles.FAMILY) if usage.startswith(ensemble.partition(":")[0]))
+        usage = dict(zip(plugins.names(ensembles.FAMILY), plugins.usage(ensembles.FAMILY), strict=True))
         raise InputError(
             f"{radius}, but ensemble {ensemble} has spectral radius 0",
             where="spectral_radius",
             allowed="0",
-            hint=f"its scale is its own argument: {usage}",
+            hint=f"its scale is its own argument: {usage[ensemble.partition(':')[0]]}",
         )

@@ -43,7 +43,7 @@ def test_public_names_have_docstrings_with_examples(name):
         assert ">>>" in shown.__doc__ or "Examples" in shown.__doc__
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["clip", "training", "figure", "backprop", "sweep"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["clip", "training", "cells", "figure", "backprop", "sweep"])
 def test_readme_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = '{"seeds": 2, "seq_len": 8, "hidden_size": 4, "spectral_radius": [0.9, 1.1]}'

@@ -101,7 +101,7 @@ class Elman:
         ----------
         seed : which draw.
         spectral_radius : realised spectral radius of W_hh, whatever the draw.
-        ensemble : "gaussian", "orthogonal", "identity" or "uniform".
+        ensemble : of W_hh, "gaussian", "orthogonal", "sparse:0.1", ...: see `gradscope.ensembles`.
         input_scale : standard deviation of (W_xh x_t) a unit: sigma_u of the mean-field papers.
         input_power : mean of |x_t|^2, for which the scale holds; m if not given, as for white unit input.
 
@@ -111,7 +111,7 @@ class Elman:
 
         Raises
         ------
-        InputError : unknown ensemble, negative or non-finite radius or scale.
+        InputError : unknown ensemble, a radius that it cannot have, negative or non-finite radius or scale.
 
         Examples
         --------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradscope.conversion import from_torch, to_torch
     from gradscope.drawing import style
     from gradscope.errors import GradscopeError, InputError
+    from gradscope.exponents import Lyapunov, lyapunov
     from gradscope.figures import figure
     from gradscope.forecaster import Forecaster
     from gradscope.gradients import Gradients, backprop
@@ -40,6 +41,7 @@ _HOMES = {
     "Gradients": "gradients",
     "History": "history",
     "InputError": "errors",
+    "Lyapunov": "exponents",
     "Results": "results",
     "advise": "advice",
     "arrange": "padding",
@@ -52,6 +54,7 @@ _HOMES = {
     "from_torch": "conversion",
     "ledger": "accounting",
     "load": "loading",
+    "lyapunov": "exponents",
     "report": "reporting",
     "style": "drawing",
     "sweep": "run",
@@ -68,6 +71,7 @@ __all__ = [
     "GradscopeError",
     "History",
     "InputError",
+    "Lyapunov",
     "Results",
     "advise",
     "arrange",
@@ -80,6 +84,7 @@ __all__ = [
     "from_torch",
     "ledger",
     "load",
+    "lyapunov",
     "report",
     "style",
     "sweep",

@@ -112,7 +112,7 @@ def backprop(
     `gradscope.schedule`. Parameter gradients are those of the mean over examples, state gradients each example's own.
     """
     arrays = check_params(cell, params)
-    inputs = _check("x", x, (None, None, cell.input_size))
+    inputs = check_array("x", x, (None, None, cell.input_size))
     T, B, _ = inputs.shape
     if loss not in tuple(LOSSES):
         raise unknown("loss", str(loss), LOSSES, where="loss")
@@ -125,14 +125,14 @@ def backprop(
         counts = _check_mask(mask, T, B)
         steps, weights = masked(counts, reduction)
     if loss == "mse":
-        targets = _check("y", _padded(y, counts), (T, B, cell.output_size))
+        targets = check_array("y", _padded(y, counts), (T, B, cell.output_size))
     else:
         targets = _check_classes(y, T, B, cell.output_size)
     requests = [Request(T, steps, parse_truncation(truncation).schedule(coins([seed], T)))]
     start = None
     if h0 is not None:
         shape = (B, cell.state_size) if np.ndim(h0) != 1 else (cell.state_size,)
-        start = np.broadcast_to(_check("h0", h0, shape), (B, cell.state_size))[None]
+        start = np.broadcast_to(check_array("h0", h0, shape), (B, cell.state_size))[None]
 
     packed = cell.pack({name: array[None] for name, array in arrays.items()})
     workspace = Workspace()
@@ -250,7 +250,7 @@ def _missing(result: Gradients, step: int) -> Gradients:
     )
 
 
-def _check(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
+def check_array(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
     """`array` as float64, of the given shape (None: any length >= 1), real and finite."""
     given = _array(name, array)
     wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
@@ -282,7 +282,7 @@ def check_params(cell: Cell, params: Mapping[str, ArrayLike]) -> Parameters:
     if set(params) != set(shapes):
         wrong = ", ".join(sorted(set(params) ^ set(shapes)))
         raise InputError(f"missing or unknown: {wrong}", where="params", allowed=", ".join(shapes))
-    return {name: _check(name, params[name], shape) for name, shape in shapes.items()}
+    return {name: check_array(name, params[name], shape) for name, shape in shapes.items()}
 
 
 def _padded(y: ArrayLike, mask: NDArray[np.bool_] | None) -> ArrayLike:

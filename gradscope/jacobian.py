@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from gradscope.workspace import Workspace
 
 POINTS = 64  # at which growth is recorded
 _EPS = float(np.finfo(np.float64).eps)
-_LOST = 1e6  # so much smaller than the largest may be what is left of a row that is made orthogonal to others
+_LOST = 1e4  # so much smaller than the largest may be what is left of a row that is made orthogonal to others
 _LONGEST = 64  # steps between two of them
 _FAR = 1e-120, 1e120  # sizes of rows beyond which they are looked at step by step
 _GRADED = 1e3  # rows or columns of a Jacobian whose norms differ by more are scaled first
@@ -141,10 +141,14 @@ class Untied:
         """The parameters at step t, drawn again, and the local derivatives (C, 1, B, L)."""
         return self._packed(t), self._run[0][:, t : t + 1]
 
+    @cached_property
+    def _member(self) -> Any:
+        return plugins.parse(ensembles.FAMILY, self.ensemble)
+
     def _packed(self, t: int) -> Packed:
-        n, member = self.cell.hidden_size, plugins.parse(ensembles.FAMILY, self.ensemble)
+        n = self.cell.hidden_size
         drawn = [
-            member.draw(stream(seed, f"W_hh {self.ensemble} at step {t}"), n) * scale
+            self._member.draw(stream(seed, f"W_hh {self.ensemble} at step {t}"), n) * scale
             for seed, scale in zip(self.seeds, self.scale, strict=True)
         ]
         return self.cell.pack({**self.params, "W_hh": np.stack(drawn)})
@@ -254,7 +258,7 @@ class Flag:
         while hi > lo and self.rows.shape[1]:
             length = min(self._longest, hi - lo)
             rows, exponent = _carried(self._steps, self.rows, hi, hi - length)
-            factor, rows, lost = self._factorised(rows, exponent[:, 0] * np.log(2.0))
+            factor, rows, lost = self._factorised(rows, exponent[:, 0] * np.log(2.0), length)
             if lost.any() and length > 1:
                 self._longest = length // 2
                 continue
@@ -264,8 +268,8 @@ class Flag:
             self.rows = np.ascontiguousarray(rows[:, :, : _alive(rows)].swapaxes(1, 2))
             yield factor
 
-    def _factorised(self, rows: Floats, shift: Floats) -> tuple[Factor, Floats, NDArray[np.bool_]]:
-        """The factor of rows carried back, the new rows (C, B, K, S), and where (C, B) digits were lost.
+    def _factorised(self, rows: Floats, shift: Floats, length: int) -> tuple[Factor, Floats, NDArray[np.bool_]]:
+        """The factor of rows carried back so many steps, the new rows (C, B, K, S), and where (C, B) digits were lost.
 
         Sets how long to go the next time: what came near the span of others did so a little more each step.
         """
@@ -282,8 +286,8 @@ class Flag:
         near[~was] = 1.0
         lost |= (near > _LOST).any(axis=-1)
         if not lost.any():
-            a_step = np.log(near.max()) / self._longest
-            self._longest = int(np.clip(0.8 * np.log(_LOST) / max(a_step, 1e-9), 1, min(_LONGEST, self._longest + 8)))
+            a_step = np.log(near.max()) / length
+            self._longest = int(np.clip(0.8 * np.log(_LOST) / max(a_step, 1e-9), 1, min(_LONGEST, length + 8)))
         new *= was[..., None]
         return Factor(L, shift + top * np.log(2.0)), new, lost
 
@@ -324,8 +328,9 @@ def _scaled_lq(rows: Floats, J: Floats) -> tuple[Floats, Floats]:
     d, B = _scaled_rows(J[kept])
     columns = B.any(axis=0)
     e, B = _scaled_rows(B[:, columns].T)
-    more, rows = _independent(rows[:, kept])
-    L = L @ more
+    if not kept.all():
+        more, rows = _independent(rows[:, kept])
+        L = L @ more
     more, rows = _graded(rows, d)
     L = L @ more
     more, rows = _independent(rows @ B.T)
@@ -337,7 +342,7 @@ def _scaled_lq(rows: Floats, J: Floats) -> tuple[Floats, Floats]:
 
 
 def _scaled_rows(matrix: Floats) -> tuple[Floats, Floats]:
-    """The norms of a matrix's rows, none of them zero, and the matrix without them; norms of 1 if they are alike."""
+    """Norms of a matrix's rows, none of them zero, and the rows divided by them; by the largest if they are alike."""
     top = np.abs(matrix).max(axis=1, keepdims=True, initial=0.0)
     norms = top[:, 0] * np.linalg.norm(matrix / top, axis=1)
     if norms.max(initial=0.0) <= _GRADED * norms.min(initial=np.inf):
@@ -353,14 +358,14 @@ def _independent(rows: Floats) -> tuple[Floats, Floats]:
         triangle, Q = _lq(rows[kept])
         small = np.abs(np.diagonal(triangle)) <= rounding
         first = int(np.argmax(small)) if small.any() else len(Q)
-        Q, L = Q[:first], rows @ Q[:first].T
-        if (np.linalg.norm(rows - L @ Q, axis=1) <= rounding).all():
+        Q, rest = Q[:first], rows[kept[first:]]
+        if (np.linalg.norm(rest - rest @ Q.T @ Q, axis=1) <= rounding).all():
             break
         kept = np.delete(kept, first)  # those after it are not in the span of those before
-    new, full = np.zeros_like(rows), np.zeros((len(rows), len(rows)))
-    new[:first], full[:, :first] = Q, L
-    full[kept[:first], :first] = triangle[:first, :first]
-    return full, new
+    L, new = np.zeros((len(rows), len(rows))), np.zeros_like(rows)
+    L[:, :first], new[:first] = rows @ Q.T, Q
+    L[kept[:first], :first] = triangle[:first, :first]
+    return L, new
 
 
 def _graded(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -368,6 +373,8 @@ def _graded(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
     Householder's reflections keep the digits of small columns if the large ones come first (Cox & Higham 1998).
     """
+    if weights.size and (weights == weights[0]).all():
+        return weights[0] * np.eye(len(rows)), rows
     alive = _alive(rows[None, None])
     order = np.argsort(-weights, kind="stable")
     L, new = np.zeros((len(rows), len(rows))), np.zeros_like(rows)
@@ -552,6 +559,10 @@ class _Rows(NamedTuple):
         order = np.argsort(-self.scale, axis=-1, kind="stable")
         scale = np.take_along_axis(_finite(self.scale), order, axis=-1)
         unit = np.take_along_axis(self.unit, order[..., None], axis=-2)
+        columns = np.argsort(
+            -np.linalg.norm(unit, axis=-2), axis=-1, kind="stable"
+        )  # large ones first, as in `_graded`
+        unit = np.take_along_axis(unit, columns[..., None, :], axis=-1)
         lower, _ = _lq(unit)
         apart = np.minimum(scale[..., :, None] - scale[..., None, :], 0.0)
         Q, R = np.linalg.qr(lower * np.exp(apart))

@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.special import polygamma
 
 import gradscope as gs
-from gradscope.theory import critical_radius, growth_rate
+from gradscope.activations import activation as find
+from gradscope.theory import (
+    chrono_memory,
+    critical_radius,
+    gate_factor,
+    gaussian_product,
+    growth_rate,
+    half_life,
+    norm_bound,
+)
 
 VALUE = {"tanh": np.tanh, "sigmoid": lambda z: 0.5 + 0.5 * np.tanh(z / 2)}
 SLOPE = {"tanh": lambda z: np.cosh(z) ** -2.0, "sigmoid": lambda z: 0.25 * np.cosh(z / 2) ** -2.0}
@@ -139,3 +149,88 @@ def test_networks_of_300_units_grow_as_predicted(activation, g, sigma):
     for ensemble, draws in (("orthogonal", orthogonal), ("gaussian", independent)):
         rates = [measured_rate(activation, g, sigma, W_hh, seed) for seed, W_hh in zip(seeds, draws, strict=True)]
         assert np.mean(rates) == pytest.approx(growth_rate(activation, g, sigma, ensemble), abs=0.02)
+
+
+# --- exact laws -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 1001])
+def test_exponents_of_gaussian_products_are_newmans_formula(n):
+    found = gaussian_product(n, 0.7)
+    halves = (n - np.arange(1, n + 1) + 1) / 2
+    expected = 0.5 * (np.log(2 * 0.7**2 / n) + polygamma(0, halves))
+    np.testing.assert_allclose(found.exponents, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.variances, polygamma(1, halves) / 4, rtol=1e-10)
+
+
+def test_gaussian_products_have_the_mean_field_rate_at_the_top_and_are_nothing_at_scale_zero():
+    assert gaussian_product(4000, 1.3).exponents[0] == pytest.approx(growth_rate("linear", 1.3), abs=1e-3)
+    assert (gaussian_product(3, 0.0).exponents == -np.inf).all()
+
+
+@pytest.mark.parametrize(("activation", "steepest"), [("tanh", 1), ("relu", 1), ("linear", 1), ("sigmoid", 0.25)])
+@given(norm=st.floats(1e-300, 1e300))
+def test_the_norm_bound_is_that_of_the_steepest_slope(activation, steepest, norm):
+    assert norm_bound(activation, norm) == pytest.approx(np.log(steepest) + np.log(norm), rel=1e-12, abs=1e-12)
+    assert norm_bound(activation, 0.0) == -np.inf
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "linear"])
+def test_no_activation_is_steeper_than_the_norm_bound_says(activation):
+    z = np.linspace(-30, 30, 100001)
+    f = find(activation)
+    h, slope = np.empty_like(z), np.empty_like(z)
+    f.apply(z, h)
+    f.slope(h, slope)
+    assert np.log(slope.max()) <= norm_bound(activation, 1.0) + 1e-15
+    assert norm_bound(activation, 1.0) == pytest.approx(np.log(slope.max()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("bias", "factor"), [(0, 0.5), (1, 0.731059), (2, 0.880797), (5, 0.993307)])
+def test_gates_keep_what_is_published(bias, factor):
+    assert gate_factor(bias) == pytest.approx(factor, abs=5e-7)
+
+
+def test_gates_keep_their_digits_far_out():
+    assert gate_factor(-700.0) == pytest.approx(np.exp(-700.0), rel=1e-13)
+    assert gate_factor(-800.0) == 0.0
+    assert gate_factor(800.0) == 1.0
+
+
+def test_half_lives():
+    assert half_life(np.log(gate_factor(1.0))) == pytest.approx(2.213, abs=5e-4)  # published
+    assert half_life(-np.inf) == 0.0
+    assert half_life(0.0) == half_life(0.1) == np.inf
+
+
+def test_chrono_initialisation_remembers_half_of_its_longest_on_average():
+    biases = np.log(np.random.default_rng(0).uniform(1, 99, 20000))
+    steps = np.array([1 / (1 - gate_factor(bias)) for bias in biases])
+    assert steps.mean() == pytest.approx(chrono_memory(100), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (lambda: gaussian_product(0, 1.0), "hidden_size: 0; allowed: a whole number >= 1"),
+        (lambda: gaussian_product(2.0, 1.0), "hidden_size: 2.0"),
+        (lambda: gaussian_product(2, -1.0), "scale: must be at least 0"),
+        (lambda: norm_bound("tahn", 1.0), "unknown activation 'tahn'"),
+        (lambda: norm_bound("tanh", np.inf), "spectral_norm: must be at least 0"),
+        (lambda: gate_factor(np.nan), "bias: nan is not finite"),
+        (lambda: chrono_memory(1.5), "longest: must be at least 2"),
+    ],
+)
+def test_laws_refuse_impossible_numbers(law, message):
+    with pytest.raises(gs.InputError, match=message):
+        law()
+
+
+def test_there_is_no_rate_of_a_nilpotent_matrix():
+    assert np.isnan(theory.growth_rate("linear", 0.0, ensemble="delay-line:2"))
+    assert np.isneginf(theory.growth_rate("linear", 0.0, ensemble="gaussian"))
+
+
+def test_the_defaults_of_frameworks_have_the_law_of_what_they_are():
+    for framework, ensemble in (("pytorch", "uniform"), ("keras", "orthogonal")):
+        assert theory.growth_rate("tanh", 1.3, ensemble=framework) == theory.growth_rate("tanh", 1.3, ensemble=ensemble)

@@ -227,10 +227,10 @@ def test_laws_refuse_impossible_numbers(law, message):
 
 
 def test_there_is_no_rate_of_a_nilpotent_matrix():
-    assert np.isnan(theory.growth_rate("linear", 0.0, ensemble="delay-line:2"))
-    assert np.isneginf(theory.growth_rate("linear", 0.0, ensemble="gaussian"))
+    assert np.isnan(growth_rate("linear", 0.0, ensemble="delay-line:2"))
+    assert np.isneginf(growth_rate("linear", 0.0, ensemble="gaussian"))
 
 
 def test_the_defaults_of_frameworks_have_the_law_of_what_they_are():
     for framework, ensemble in (("pytorch", "uniform"), ("keras", "orthogonal")):
-        assert theory.growth_rate("tanh", 1.3, ensemble=framework) == theory.growth_rate("tanh", 1.3, ensemble=ensemble)
+        assert growth_rate("tanh", 1.3, ensemble=framework) == growth_rate("tanh", 1.3, ensemble=ensemble)

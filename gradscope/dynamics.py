@@ -7,6 +7,7 @@ step back, as gradients do (`gradscope.jacobian`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from gradscope.jacobian import Growth, Steps, Tied, Untied, kaplan_yorke, log_norms, singular_values, spectrum
 from gradscope.networks import Networks, drawn, network_of
-from gradscope.normality import non_normality
+from gradscope.normality import NonNormality, non_normality
+from gradscope.recurrence import Cell
 from gradscope.runs import Run
 from gradscope.scaled import Floats
 from gradscope.workspace import Workspace
@@ -77,7 +79,8 @@ def _measured(like: Run, networks: Networks, seq_len: int) -> tuple[dict[str, Se
     with np.errstate(invalid="ignore"):
         values = singular_values(_steps(like, networks, seq_len, 1), lags)[:, :, 0]
         sigma = {"max": values[..., 0], "median": np.median(values, axis=-1), "min": values[..., -1]}
-        numbers["log10_condition"] = (values[:, -1, 0] - values[:, -1, -1]).tolist()
+        condition = values[:, -1, 0] - values[:, -1, -1] if lags else np.full(len(values), np.nan)
+        numbers["log10_condition"] = condition.tolist()
     by_step = {f"log10_sigma_{name}": _at_lags(found, lags, seq_len) for name, found in sigma.items()}
     return numbers, by_step
 
@@ -118,8 +121,9 @@ def _of_growth(growth: Growth, state_size: int) -> dict[str, Sequence[Any]]:
 
 def _mean_norm(steps: Steps, washout: int, seq_len: int) -> list[float]:
     at = np.unique(np.linspace(washout, seq_len - 1, min(NORMS, seq_len - washout)).astype(int))
-    with np.errstate(invalid="ignore"):
-        found: list[float] = log_norms(steps, at).mean(axis=(1, 2)).tolist()
+    norms = log_norms(steps, at)
+    norms[np.broadcast_to((steps.overflow > 0)[:, None], norms.shape)] = np.nan
+    found: list[float] = norms.mean(axis=(1, 2)).tolist()
     return found
 
 
@@ -127,19 +131,20 @@ def _at_lags(values: Floats, lags: Sequence[int], seq_len: int) -> Floats:
     """Values (C, lags) as values (C, T) from the first step on; those of lag 0 are those of the identity."""
     found = np.full((len(values), seq_len), np.nan)
     found[:, -1] = 0.0
-    found[:, seq_len - 1 - np.array(lags)] = values
+    found[:, seq_len - 1 - np.array(lags, np.int64)] = values
     return found
 
 
 def _normality(like: Run, networks: Networks) -> dict[str, Floats]:
     """Non-normality of the networks' W_hh, at spectral radius 1, which the seed alone decides."""
-    of_seed = {
-        seed: non_normality(networks.cell.drawn(like["ensemble"], seed).matrix)
-        for seed in dict.fromkeys(networks.seeds)
-    }
-    found = [of_seed[seed] for seed in networks.seeds]
+    found = [_of_draw(networks.cell, like["ensemble"], seed) for seed in networks.seeds]
     return {
         "kreiss": np.array([one.kreiss_lower_bound for one in found]),
         "transient_peak": np.array([one.transient_peak.norm for one in found]),
         "transient_power": np.array([float(one.transient_peak.power) for one in found]),
     }
+
+
+@lru_cache(maxsize=64)
+def _of_draw(cell: Cell, ensemble: str, seed: int) -> NonNormality:
+    return non_normality(cell.drawn(ensemble, seed).matrix)

@@ -41,9 +41,9 @@ class Measurement:
     columns : of the runs table -> (N,) values.
     seq_len : (N,)
     steps : column -> the T values of each run, one run after the other: `lag`, which is (loss step) - t for a
-        single-step loss, T - t otherwise; `log10_dh` and `log10_dh_std`, mean and standard deviation of log10 |dL_b/dh_t|
-        over the examples that have one, and `zero_share`, the share of those that are exactly zero; the same of other
-        parts of the state, as `log10_dc`, `log10_dc_std`, `zero_share_c`.
+        single-step loss, T - t otherwise; `log10_dh` and `log10_dh_std`, mean and standard deviation of
+        log10 |dL_b/dh_t| over the examples that have one, and `zero_share`, the share of those that are exactly zero;
+        the same of other parts of the state, as `log10_dc`, `log10_dc_std`, `zero_share_c`.
     """
 
     runs: tuple[Run, ...]

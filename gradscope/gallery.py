@@ -21,6 +21,7 @@ from gradscope import experiment, figures
 from gradscope.drawing import CannotDrawError
 from gradscope.errors import InputError, unknown
 from gradscope.files import DamagedError, read_json, write_json, write_whole
+from gradscope.grid import measure_of
 from gradscope.reporting import report
 from gradscope.reporting.findings import findings
 from gradscope.results import Results
@@ -48,7 +49,7 @@ def make(folder: Path, names: Sequence[str] = (), say: Say = print) -> None:
             shutil.copy(report(results, formats=(), alone=True), place / "report.html")
         kept[name] = {
             "sweep": results.manifest["hash"],
-            "figures": {} if trains(name) else numbers(results),
+            "figures": {} if unsteady(name) else numbers(results),
             "titles": {figure.name: figure.title for figure in drawn if figure.files},
             "findings": [finding.text for finding in findings(results)],
         }
@@ -64,8 +65,8 @@ def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str
         raise InputError("holds no gallery", where=str(folder), hint="gradscope gallery makes it")
     asked = list(names or experiment.names())
     found = [f"{name}: not in the gallery" for name in asked if name not in kept]
-    found += [one for name in asked if name in kept and trains(name) for one in _missing(folder, name, kept[name])]
-    again = [name for name in asked if name not in experiment.names() or (name in kept and not trains(name))]
+    found += [one for name in asked if name in kept and unsteady(name) for one in _missing(folder, name, kept[name])]
+    again = [name for name in asked if name not in experiment.names() or (name in kept and not unsteady(name))]
     for name, results in _run(again, say):
         was, now = kept[name]["figures"], numbers(results)
         found += [f"{name}: {figure} is {'no longer' if figure in was else 'now'} drawn" for figure in was.keys() ^ now]
@@ -76,13 +77,17 @@ def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str
     return found
 
 
-def trains(name: str) -> bool:
-    """Whether a shipped experiment trains its networks."""
-    return "training" in experiment.read(name).grid.get("measure", ())
+def unsteady(name: str) -> bool:
+    """Whether rounding grows in a shipped experiment: where networks learn, or are followed through chaos.
+
+    Its numbers differ from one BLAS to the next.
+    """
+    grid = experiment.read(name).grid
+    return measure_of(grid) == "training" or (measure_of(grid) == "jacobian" and set(grid["activation"]) != {"linear"})
 
 
 def _missing(folder: Path, name: str, kept: dict[str, Any]) -> list[str]:
-    """What a training's part of the gallery lacks, or is not of the experiment as it is now."""
+    """What an unsteady experiment's part of the gallery lacks, or is not of the experiment as it is now."""
     other = [f"{name}: the experiment has changed"] if kept["sweep"] != experiment.read(name).hash else []
     figures_of = [figure for figure in kept["titles"] if not (folder / name / f"{figure}.png").is_file()]
     return other + [f"{name}: {figure}.png is missing" for figure in figures_of]

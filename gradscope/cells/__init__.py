@@ -23,8 +23,8 @@ def cell(name: str, *, num_layers: int = 1, **options: Any) -> Cell:
     name : "elman", "lstm", "gru", "irnn", "diagonal".
     num_layers : of them on top of each other; see `gradscope.stacking`.
     options : `hidden_size`, `input_size`, `output_size`; for elman also `activation`, one of "tanh", "relu",
-        "sigmoid", "linear"; for lstm `forget_bias` or `chrono`, for gru `update_bias` or `chrono`, for diagonal `ring` and
-        `max_phase`: see the cells.
+        "sigmoid", "linear"; for lstm `forget_bias` or `chrono`, for gru `update_bias` or `chrono`, for diagonal `ring`
+        and `max_phase`: see the cells.
 
     Raises
     ------

@@ -26,6 +26,7 @@ from gradscope.theory import growth_rate as growth_rate_of
 
 AXES = ("spectral_radius", "seq_len", "truncation", "loss_steps", "reduction", "clip", "seed", "iterations")
 QUANTILES = (0.1, 0.5, 0.9)
+ACTIVATIONS = {"irnn": "relu", "diagonal": "linear"}  # of cells that leave no choice
 
 
 class Estimate(NamedTuple):
@@ -69,8 +70,8 @@ def panels(
 
     An option counts as swept if it takes several values within one cell and task. What the view asks for comes first,
     whether on an axis or not; the parameter by which the `lines` of a panel differ is left out, and so are, of what
-    nobody asked for, all that are not `among` some. The hidden size at which cells are matched stands last, if all of a
-    panel have the same.
+    nobody asked for, all that are not `among` some. The hidden size at which cells are matched stands last, as "28
+    units", if all of a panel have the same.
     """
     runs, shown = results.runs, results.view.parameters
     others = [name for name in results.parameters if name not in (*axes, *shown)]
@@ -79,16 +80,19 @@ def panels(
         if name == lines:
             continue
         if is_swept(runs, name):
-            label = _and(label, runs[name])
+            label = _and(label, _words(runs[name]).where(runs[name].notna(), ""))
+    return label if "hidden_size" in (lines, *shown) else _and(label, sizes_in_words(runs, label))
+
+
+def sizes_in_words(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
+    """The hidden sizes at which cells are matched, as "28 units"; "" if none are, or some of one label differ."""
     sizes = runs["hidden_size"]
-    if "hidden_size" in (lines, *shown) or is_swept(runs, "hidden_size") or sizes.nunique() < 2:
-        return label
-    return _and(label, sizes) if sizes.groupby(label).nunique().max() == 1 else label
+    alone = is_swept(runs, "hidden_size") or sizes.nunique() < 2 or sizes.groupby(label).nunique().max() > 1
+    return pd.Series("", runs.index) if alone else sizes.map("{:d} units".format)
 
 
-def _and(label: pd.Series, values: pd.Series) -> pd.Series:
-    """Labels of panels with the values of one more parameter, where there are any."""
-    words = _words(values).where(values.notna(), "")
+def _and(label: pd.Series, words: pd.Series) -> pd.Series:
+    """Labels of panels with more words, where there are any."""
     return label + np.where((label != "") & (words != ""), ", ", "") + words
 
 
@@ -100,7 +104,9 @@ def is_swept(runs: pd.DataFrame, name: str) -> bool:
 
 
 def _words(values: pd.Series) -> pd.Series:
-    """The values of a parameter as panels have them: "full", "hidden_size = 64"."""
+    """The values of a parameter as panels have them: "full", "hidden_size = 64", "not tied"."""
+    if pd.api.types.is_bool_dtype(values):
+        return pd.Series(np.where(values, str(values.name), f"not {values.name}"), values.index)
     if pd.api.types.is_numeric_dtype(values):
         return f"{values.name} = " + values.map("{:g}".format)
     return values.astype(str) if values.name not in ("loss_steps", "clip") else f"{values.name} " + values.astype(str)
@@ -200,29 +206,32 @@ def _of_networks(results: Results) -> pd.DataFrame:
     return runs.assign(panel=panels(results))
 
 
-def reach(results: Results, *, lengths: bool = False) -> pd.DataFrame:
+def reach(results: Results, *, lengths: bool = False, every_loss: bool = False) -> pd.DataFrame:
     """log10 |dL/dh_t| of each full-BPTT run with a single loss step, at each lag from 0 on.
 
     Columns are those of the timesteps, `panel`, `spectral_radius`, `seed` and `seq_len`. The loss step is the last, or,
-    in a sweep without it, the greatest that was swept. Runs of the greatest length only, unless all `lengths` are asked
-    for; empty if the sweep has no such runs.
+    in a sweep without it, the greatest that was swept; with `every_loss` all of them. Runs of the greatest length only,
+    unless all `lengths` are asked for; empty if the sweep has no such runs.
     """
-    runs = _reach_runs(results)
+    runs = _reach_runs(results, every_loss)
     runs = runs[runs["status"] == "ok"]
     if not lengths:
         runs = longest(runs, results)
     if runs.empty:
-        return pd.DataFrame(columns=["run_id", "t", "lag", "log10_dh", "panel", "spectral_radius", "seed", "seq_len"])
+        numbers = ["t", "lag", "log10_dh", "spectral_radius", "seed", "seq_len"]
+        return pd.DataFrame(columns=["run_id", "panel", *numbers]).astype(dict.fromkeys(numbers, float))
     steps = results.select(run_id=list(runs["run_id"])).timesteps
     about = runs[["run_id", "panel", "spectral_radius", "seed", "seq_len"]]
     return steps[steps["lag"] >= 0].astype({"run_id": str}).merge(about.astype({"run_id": str}), on="run_id")
 
 
-def _reach_runs(results: Results) -> pd.DataFrame:
+def _reach_runs(results: Results, every_loss: bool = False) -> pd.DataFrame:
     runs = networks(results)
     if "truncation" not in results.view.parameters:
         runs = runs[runs["truncation"] == "full"]
     steps = runs["loss_steps"].astype(str)
+    if every_loss:
+        return runs[steps.str.isdecimal() | (steps == "last")]
     if "loss_steps" in results.view.parameters:
         return runs
     if not (steps == "last").any():
@@ -352,15 +361,24 @@ def boundaries(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def theoretical_rates(results: Results) -> pd.Series:
     """For each run, the growth of |dL/dh| with the lag that theory gives (`gradscope.theory`), nats a step, or nan."""
     names = ["activation", "spectral_radius", "input_scale", "ensemble", "task"]
-    known = results.runs[names].dropna()
+    known = results.runs.assign(activation=activations(results.runs))[names].dropna()
     rates = [growth_rate_of(*values) for values in zip(*(known[name].tolist() for name in names), strict=True)]
     return pd.Series(rates, known.index, float).reindex(results.runs.index)
 
 
 def theoretical_boundaries(runs: pd.DataFrame) -> pd.Series:
     """For each run, the spectral radius at which theory has neither vanishing nor exploding gradients, or nan."""
-    columns = (runs[name].tolist() for name in ("activation", "input_scale", "ensemble", "task"))
-    return pd.Series([critical_radius(*values) for values in zip(*columns, strict=True)], runs.index, float)
+    names = ["activation", "input_scale", "ensemble", "task"]
+    known = runs.assign(activation=activations(runs))[names].dropna()
+    radii = [critical_radius(*values) for values in zip(*(known[name].tolist() for name in names), strict=True)]
+    return pd.Series(radii, known.index, float).reindex(runs.index)
+
+
+def activations(runs: pd.DataFrame) -> pd.Series:
+    """The activation of each run's recurrence, the key's or the cell's own; None with gates, and in stacks."""
+    own = runs["activation"].astype(object) if "activation" in runs else pd.Series(None, runs.index, object)
+    own = own.where(own.notna(), runs["cell"].astype(str).map(ACTIVATIONS))
+    return own.where(runs["num_layers"] == 1, None) if "num_layers" in runs else own
 
 
 def truncation_errors(results: Results) -> pd.DataFrame:

@@ -175,9 +175,9 @@ def final(training: Training, state: State, curves: Sequence[Curves]) -> dict[st
 
     `loss_value` is the mean loss of the last tenth of the steps; `log10_grad` and `log10_clipped` are medians over all
     steps; `validation_loss` and `test_loss` are those of the parameters of the best validation loss, found after
-    `best_step` steps; `naive_loss` is the least test loss of naive predictions. `half_life_initial` and `horizon_trained`
-    and their like say how far the last loss reaches before the first step and after the last one: `reaching.steps_until`
-    a half, or a hundredth, of its gradient is left, inf beyond the sequence.
+    `best_step` steps; `naive_loss` is the least test loss of naive predictions. `half_life_initial`, `horizon_initial`
+    and those that end in `_trained` say how far the last loss reaches before the first step and after the last one: in
+    how many steps a half, or a hundredth, of its gradient is left (`reaching.steps_until`), inf beyond the sequence.
     """
     each, looks = [own.each() for own in curves], [own.looks[-1].numbers for own in curves]
     last = {name: np.concatenate([look[name] for look in looks]) for name in looks[0]}

@@ -42,11 +42,11 @@ def edges(centres: Sequence[float]) -> NDArray[np.float64]:
     return np.concatenate([at[:1] - steps[0] / 2, between, at[-1:] + steps[-1] / 2])
 
 
-def heat(ax: Axes, values: pd.DataFrame, norm: SymLogNorm) -> QuadMesh:
+def heat(ax: Axes, values: pd.DataFrame, norm: SymLogNorm, missing: str = "white") -> QuadMesh:
     """A cell for each number along the axis upwards (the rows) and along the other one (the columns).
 
     Blue: below zero. Red: above, and marked + for those who see no colour. Grey, marked 0: -inf, of a gradient that is
-    exactly zero. Blank: missing.
+    exactly zero. Blank, or of another colour: missing.
     """
     shown = values.to_numpy(float)
     zero = np.isneginf(shown)
@@ -54,7 +54,7 @@ def heat(ax: Axes, values: pd.DataFrame, norm: SymLogNorm) -> QuadMesh:
         edges(values.columns),
         edges(values.index),
         np.ma.masked_invalid(np.where(zero, 10.0 * (norm.vmin or 0.0), shown)),
-        cmap=mpl.colormaps["RdBu_r"].with_extremes(under="0.7", bad="white"),
+        cmap=mpl.colormaps["RdBu_r"].with_extremes(under="0.7", bad=missing),
         norm=norm,
         rasterized=True,
     )

@@ -88,7 +88,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def _draw_ridge(ax: Axes, ridge: pd.DataFrame, base: int, colour: Any) -> None:
     about = ridge.iloc[0]
     height = 0.8 / ridge["density"].max()
-    place = ridge["decades"] - about["mean"]
+    place = (ridge["decades"] - about["mean"]) * float(about["sd"] > CONSTANT)
     seeds, fit, kernel = (ridge["what"] == what for what in ("seed", "fit", "kernel"))
     ax.axhline(base, color="0.8", linewidth=0.5, zorder=0)
     ax.fill_between(
@@ -112,7 +112,8 @@ def _in_words(ridge: pd.Series) -> list[str]:
     """What is written beside a ridge, line by line."""
     words = []
     if np.isfinite(ridge["mean"]):
-        words.append(f"{round(ridge['mean'], 1) + 0.0:.1f} ± {ridge['sd']:.2g}".replace("-", "\N{MINUS SIGN}"))
+        sd = ridge["sd"] if ridge["sd"] > CONSTANT else 0.0
+        words.append(f"{round(ridge['mean'], 1) + 0.0:.1f} ± {sd:.2g}".replace("-", "\N{MINUS SIGN}"))
     if np.isfinite(ridge["p_value"]):
         words.append(f"p = {ridge['p_value']:.2g}" if ridge["p_value"] >= LEAST_P else f"p < {LEAST_P:g}")
     if ridge["zeros"]:

@@ -23,7 +23,7 @@ LINES = "input_scale"  # the columns: by this or whatever else is swept beside t
 def table(results: Results) -> pd.DataFrame:
     """panel, the second parameter, spectral_radius, `rate` (median, nats a step), boundary and half-width, theory's.
 
-    `rate` is -inf where gradients are exactly zero.
+    `rate` is -inf where gradients are exactly zero; `difference` is that of the boundary to theory.
     """
     second = analysis.beside(results, first=LINES)
     regimes = analysis.regimes(results, second) if second else analysis.regimes(results)
@@ -38,7 +38,8 @@ def table(results: Results) -> pd.DataFrame:
     medians = analysis.quantiles(known, cell, "rate").rename(columns={"median": "rate"})
     cells = regimes[cell].drop_duplicates().merge(medians[[*cell, "rate", "seeds"]], how="left", on=cell)
     cells = cells.merge(analysis.boundaries(regimes, column), how="left", on=column)
-    return cells.merge(_theory(results, second), how="left", on=column).sort_values(cell, ignore_index=True)
+    cells = cells.merge(_theory(results, second), how="left", on=column).sort_values(cell, ignore_index=True)
+    return cells.assign(difference=cells["boundary"] - cells["theory"])
 
 
 def _theory(results: Results, second: str) -> pd.DataFrame:

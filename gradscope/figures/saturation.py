@@ -23,7 +23,8 @@ def table(results: Results) -> pd.DataFrame:
     runs = runs.dropna(subset=["mean_slope"])
     if runs["spectral_radius"].nunique() < 2:
         raise CannotDrawError("needs runs with finite states at two spectral radii")
-    hue = analysis.beside(results, first=LINES) or LINES
+    alike = LINES in runs and runs[LINES].notna().all()
+    hue = analysis.beside(results, first=LINES) or (LINES if alike else "cell")
     by = ["panel", hue, "spectral_radius"]
     each = analysis.told_by(runs, results, hue).drop_duplicates([*by, "seed", "seq_len"])  # whatever the truncation
     return analysis.quantiles(each, by, "mean_slope")

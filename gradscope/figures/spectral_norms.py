@@ -34,8 +34,9 @@ def table(results: Results) -> pd.DataFrame:
     parts = [analysis.quantiles(draws, by, name).assign(measure=measure) for name, measure in DRAWN.items()]
     large = draws[draws["ensemble"].isin(INDEPENDENT)].drop_duplicates(by)
     parts.append(large[by].assign(measure=LARGE, median=2.0 * large["spectral_radius"]))
-    for steepest in runs["activation"].astype(str).map(STEEPEST).drop_duplicates():
-        of_these = runs[runs["activation"].astype(str).map(STEEPEST) == steepest].drop_duplicates(by)
+    slopes = analysis.activations(runs).map(STEEPEST)
+    for steepest in slopes.dropna().unique():
+        of_these = runs[slopes == steepest].drop_duplicates(by)
         parts.append(of_these[by].assign(measure=f"{BOUND}{1 / steepest:g}", median=1 / steepest))
     columns = ["panel", "measure", "spectral_radius", "low", "median", "high", "seeds"]
     return pd.concat(parts, ignore_index=True)[columns].sort_values(columns[:3], ignore_index=True)

@@ -17,6 +17,7 @@ TOPICS = {  # in the order of the page
     "training": "Gradients and weights meanwhile",
     "regimes": "Vanishing and exploding",
     "reach": "What reaches the first step",
+    "dynamics": "Networks as dynamical systems",
     "bias": "What truncation costs",
     "coins": "Truncations as estimators",
     "clipping": "Clipping",

@@ -14,7 +14,9 @@ from gradscope.history import History
 from gradscope.influence import CONVENTIONS, SUM, sign_threshold
 from gradscope.loading import Loaded, measure_of
 from gradscope.records import FAILED
-from gradscope.reporting.finding import Finding, about, holding, power
+from gradscope.reporting import compared
+from gradscope.reporting.dynamics import of_dynamics
+from gradscope.reporting.finding import Finding, about, holding, listed, power
 from gradscope.reporting.trained import of_history
 from gradscope.reporting.trainings import of_trainings
 from gradscope.results import Results
@@ -43,8 +45,10 @@ def findings(results: Loaded) -> list[Finding]:
     if isinstance(results, History):
         return list(of_history(results))
     if measure_of(results) == "training":
-        return [*_caveats(results), *of_trainings(results)]
-    parts = (_caveats, _regimes, _reach, _bias, _single_draws, _ledger, _clips, _descents)
+        found = (_caveats, compared.at_equal_cost, of_trainings, compared.reaches_trained)
+        return [finding for part in found for finding in part(results)]
+    own = (compared.at_equal_cost, compared.reaches, compared.boundaries, _regimes)
+    parts = (_caveats, *own, _reach, of_dynamics, _bias, _single_draws, _ledger, _clips, _descents)
     return [finding for part in parts for finding in part(results)]
 
 
@@ -101,7 +105,7 @@ def _regimes(results: Results) -> Iterator[Finding]:
 def _level(runs: pd.DataFrame, panel: str) -> str:
     """The input level, if there is one only, of a panel of networks in which the boundary depends on it."""
     scales = runs["input_scale"].unique()
-    bent = (runs.loc[runs["panel"] == panel, "activation"].astype(str) != "linear").any()
+    bent = (analysis.activations(runs[runs["panel"] == panel]) != "linear").any()
     return f"input scale {scales[0]:g}" if bent and len(scales) == 1 else ""
 
 
@@ -176,7 +180,8 @@ def _half_life_text(regimes: pd.DataFrame) -> str:
     fastest, slowest = rate.value - rate.half_width, rate.value + rate.half_width
     if slowest >= 0:
         return ""
-    text = f" At spectral radius {radius:g} the gradient halves every {np.log(2) / -rate.value:.3g} steps"
+    where = f"At spectral radius {radius:g}" if len(regimes["spectral_radius"].unique()) > 1 else "There"
+    text = f" {where} the gradient halves every {np.log(2) / -rate.value:.3g} steps"
     if rate.half_width > 0 and f"{fastest:.3g}" != f"{slowest:.3g}":
         text += f" (95 % interval {np.log(2) / -fastest:.3g} to {np.log(2) / -slowest:.3g})"
     return text + "."
@@ -228,11 +233,15 @@ def _bias(results: Results) -> Iterator[Finding]:
         rows = pd.DataFrame([_reach_of(spec, bend) for spec, bend in own.groupby("truncation", sort=False)])
         named = _named(own)
         parts = [f"{row[0]} {row[1]}" for row in rows.itertuples(index=False) if row[0] in named]
+        radii = own["spectral_radius"].unique()
+        where = ", by spectral radius"
+        if len(radii) == 1:
+            parts, where = list(_good_or_not(own)), f" at spectral radius {radii[0]:g}"
         how = f"with 95 % confidence over {seeds} seeds" if seeds > 1 else "in the one seed measured, without interval"
-        rest = len(rows) - len(parts)
+        rest = len(rows) - len(parts) if len(radii) > 1 else 0
         text = (
-            f"the bias of the recurrent gradient stays below {SMALL} ({how}; losses at all {seq_len} steps), by "
-            f"spectral radius: {'; '.join(parts)}{f'; {rest} more in the rows' if rest else ''}."
+            f"the bias of the recurrent gradient stays below {SMALL} ({how}; losses at all {seq_len} "
+            f"steps){where}: {'; '.join(parts)}{f'; {rest} more in the rows' if rest else ''}."
         )
         yield Finding(
             about(str(panel), text),
@@ -242,6 +251,13 @@ def _bias(results: Results) -> Iterator[Finding]:
             rows=rows,
             source="runs.parquet: relative_error of the all-steps runs of the longest sequences",
         )
+
+
+def _good_or_not(curves: pd.DataFrame) -> Iterator[str]:
+    """Which truncations are good enough at the one spectral radius that there is, and which are not."""
+    for words, specs in (("", curves[curves["good"]]), ("not ", curves[~curves["good"]])):
+        if len(specs):
+            yield f"{words}under {listed(list(specs['truncation']))}"
 
 
 def _reach_of(truncation: str, bend: pd.DataFrame) -> dict[str, object]:

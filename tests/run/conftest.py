@@ -83,3 +83,44 @@ def trainings(tmp_path_factory):
     experiment = folder / "recall.toml"
     experiment.write_text('[sweep]\nname = "recall"\n', encoding="utf-8")
     return gs.sweep(experiment, folder / "out", overrides=overrides, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def jacobians(tmp_path_factory):
+    """A small sweep of Jacobians, with inputs strong enough that tanh networks vanish at 1.1; not to be changed."""
+    overrides = {
+        "activation": ["tanh", "linear"],
+        "ensemble": ["gaussian", "orthogonal"],
+        "spectral_radius": [0.7, 1.1, 1.5],
+        "input_scale": 0.5,
+        "hidden_size": 6,
+        "seq_len": 60,
+        "washout": 10,
+        "trajectories": 2,
+        "batch_size": 3,
+        "seeds": 3,
+    }
+    folder = tmp_path_factory.mktemp("jacobians")
+    experiment = folder / "jacobians.toml"
+    experiment.write_text('[sweep]\nmeasure = "jacobian"\n', encoding="utf-8")
+    return gs.sweep(experiment, folder / "out", overrides=overrides, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def celled(tmp_path_factory):
+    """Cells at equal cost, losses at single steps, one |lambda| of diagonal ones; not to be changed."""
+    overrides = {
+        "cell": ["elman", "lstm", "diagonal"],
+        "forget_bias": [0.0, 2.0],
+        "ring": 1.0,
+        "match": "parameters",
+        "hidden_size": 6,
+        "spectral_radius": [0.5, 0.8, 0.9],
+        "seq_len": 10,
+        "truncation": "full",
+        "loss_steps": ["last", "2", "5", "8", "all"],
+        "batch_size": 1,
+        "input_size": 2,
+        "seeds": 3,
+    }
+    return gs.sweep("cells", tmp_path_factory.mktemp("celled") / "out", overrides=overrides, jobs=1)

@@ -19,9 +19,18 @@ NAMES = plugins.names(figures.FAMILY)
 SWEEPS = {  # figure -> the fixture whose results it shows, if that is not `small`
     "bias-variance-cost": "costed",
     "clip-threshold": "costed",
+    "credit-map": "celled",
+    "sensitivity": "celled",
+    "state-parts": "celled",
     "cosine-distribution": "costed",
     "influence-balancing": "balancing",
+    "largest-exponent": "jacobians",
+    "lyapunov-convergence": "jacobians",
+    "lyapunov-spectrum": "jacobians",
+    "non-normality": "jacobians",
     "norm-distribution": "costed",
+    "predictors": "jacobians",
+    "singular-values": "jacobians",
     "states-and-weights": "costed",
     "truncation-bias": "costed",
     "final-loss": "trainings",
@@ -29,6 +38,7 @@ SWEEPS = {  # figure -> the fixture whose results it shows, if that is not `smal
     "learning-curves": "trainings",
     "memory": "trainings",
     "prediction": "training",
+    "reach-trained": "trainings",
     "step-lag-map": "training",
     "trained-weights": "trainings",
     "training-gradients": "trainings",
@@ -94,12 +104,18 @@ def test_the_same_results_give_the_same_bytes(written, request, tmp_path):
             assert (tmp_path / fixture / path.name).read_bytes() == (folder / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "train" not in SWEEPS.get(name, "")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if SWEEPS.get(name) not in ("training", "trainings", "jacobians")]
+)
 def test_what_cannot_be_drawn_says_what_it_needs(name, small):
     needs = {
         "bias-variance-cost": ({}, "draws = 200"),
         "clip-threshold": ({}, "minibatches, and three thresholds"),
         "cosine-distribution": ({}, "draws = 200"),
+        "credit-map": ({}, "three single loss steps"),
+        "reach": ({"activation": "tanh"}, "networks that differ in more than their radius"),
+        "sensitivity": ({}, 'cell = "diagonal", ring = 1'),
+        "state-parts": ({}, 'cell = "lstm" or num_layers = 2'),
         "lag-profile": ({"truncation": "full"}, "two truncations"),
         "norm-distribution": ({}, "three seeds"),
         "phase-diagram": ({"activation": "tanh"}, "a second swept parameter"),
@@ -125,8 +141,12 @@ def test_what_cannot_be_drawn_says_what_it_needs(name, small):
         ("final-loss", "training", "several values of a parameter"),
         ("horizon-error", "trainings", "forecasts, which a single training keeps"),
         ("learning-curves", "small", 'measure = "training"'),
+        ("lyapunov-spectrum", "small", 'measure = "jacobian"'),
         ("memory", "training", "several delays or lengths"),
+        ("predictors", "trainings", 'measure = "jacobian"'),
         ("prediction", "trainings", "forecasts, which a single training keeps"),
+        ("reach-trained", "small", 'measure = "training"'),
+        ("reach-trained", "training", "several values of a parameter"),
         ("radius-lag-map", "training", 'measure = "gradients"'),
         ("step-lag-map", "trainings", "norms at every lag while they learn"),
         ("trained-weights", "small", 'measure = "training"'),
@@ -139,10 +159,11 @@ def test_figures_of_gradients_and_of_trainings_say_what_they_need(name, given, r
         figures.table_of(request.getfixturevalue(given), name)
 
 
-def test_results_have_figures_of_what_they_measured_only(small, training, trainings):
+def test_results_have_figures_of_what_they_measured_only(small, training, trainings, jacobians):
     assert figures.names(training) == figures.names(trainings)
-    assert set(figures.names(small)).isdisjoint(figures.names(training))
-    assert {*figures.names(small), *figures.names(training)} == set(figures.names())
+    assert set(figures.names(jacobians)).isdisjoint(figures.names(training))
+    assert set(figures.names(small)) < set(figures.names(jacobians))  # of which the gradients are measured too
+    assert {*figures.names(jacobians), *figures.names(training)} == set(figures.names())
 
 
 ODD = {

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gradscope.engine import Measurement
-from gradscope.runs import Run
+from gradscope.runs import ADDED, Run
 
 ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 FAILED = "failed"  # the status of runs that could not be measured; their `message` says why
@@ -60,15 +60,17 @@ def timesteps_table(measured: Measurement | None) -> pa.Table:
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of the same kind as one; a column that some have not is empty there.
+    """Tables of the same kind as one; a column that some have not is empty there, but for keys that came later.
 
     A parameter that may be a number or a text is a text as soon as any table has one.
     """
     types = [{field.name: field.type for field in table.schema} for table in tables]
     texts = {name for own in types for name, kind in own.items() if kind == pa.string()}
-    return pa.concat_tables(
-        [_as_texts(table, texts) for table in tables], promote_options="default"
-    ).unify_dictionaries()
+    table = pa.concat_tables([_as_texts(table, texts) for table in tables], promote_options="default")
+    for name in ADDED.keys() & {*table.column_names}:  # tables from before a key was there
+        filled = pc.fill_null(table[name], pa.scalar(ADDED[name], table[name].type))
+        table = table.set_column(table.column_names.index(name), name, filled)
+    return table.unify_dictionaries()
 
 
 def _as_texts(table: pa.Table, names: Set[str]) -> pa.Table:

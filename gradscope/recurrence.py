@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.errors import InputError
-from gradscope.scaled import Floats, Scaled, unit_scaled
+from gradscope.scaled import Floats, Scaled
 from gradscope.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ Parameters = dict[str, Floats]
 
 BLOCK = 5  # steps worked on while they are in the cache
 BLOCK_NUMBERS = 2**14  # or as many more of them as have so many numbers
+LARGEST = {"float64": 19, "float32": 6}  # log10 of weights that rows of ordinary size can pass through, a few at a step
 SMALL_PRODUCT = 1_000_000  # BLAS libraries have faster kernels for products of fewer multiplications than this
 
 
@@ -106,6 +107,7 @@ class Trace:
         return replace(
             self,
             inputs=self.inputs[:, : seq_len + 1],
+            overflow=np.where(self.overflow <= seq_len, self.overflow, 0),
             extra=tuple(one[:, : seq_len + 1] for one in self.extra),
             layers=tuple(layer.until(seq_len) for layer in self.layers),
         )
@@ -181,9 +183,9 @@ def plain(weights: Floats, name: str = "W_hh") -> Floats:
 
     What is carried on would need an exponent of its own beside what passes through them.
     """
-    _, exponent = unit_scaled(weights)
-    if (exponent > 0).any():
-        raise InputError(f"entries up to {np.abs(weights).max():.3g}", where=name, allowed="up to 1e19")
+    digits = LARGEST[weights.dtype.name]
+    if 10.0**digits < (largest := np.abs(weights).max()) < np.inf:  # infinite ones leave no finite state
+        raise InputError(f"entries up to {largest:.3g}", where=name, allowed=f"up to 1e{digits} in {weights.dtype}")
     return np.ascontiguousarray(weights)
 
 

@@ -17,6 +17,7 @@ from functools import cache, cached_property
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscope.recurrence import Cell, Packed, Parameters, Trace, first_of, multiply, plain
 from gradscope.scaled import Floats
@@ -150,11 +151,13 @@ class Stack:
         layers, inputs = [], []
         for number, layer, _ in self._counted(self._rows):
             own = {name: params[_named(name, number)] for name in layer.shapes() if name not in READOUT}
-            layers.append(
-                layer.pack({name: plain(array, _named(name, number)) for name, array in own.items()} | readout)
-            )
+            passed = [name for name in ("W_hh", "W_xh")[: 2 if number else 1] if name in own]
+            own |= {name: plain(own[name], _named(name, number)) for name in passed}
+            layers.append(layer.pack(own | readout))
             inputs += [np.ascontiguousarray(own["W_xh"])] if number else []
-        return Packed((), tuple(inputs), layers[0].back_exponent, params["W_hy"], params["b_y"], tuple(layers))
+        exponent = np.max([layer.back_exponent for layer in layers], axis=0)
+        layers = [_with_exponent(layer, exponent) for layer in layers]
+        return Packed((), tuple(inputs), exponent, params["W_hy"], params["b_y"], tuple(layers))
 
     def forward(self, packed: Packed, x: Floats, start: Floats | None, workspace: Workspace) -> Trace:
         """Run over x (C, T, B, m) from the state (C, B, S), or zero, the bottom layer first."""
@@ -239,6 +242,15 @@ class Stack:
 def _starts(sizes: Iterable[int]) -> tuple[int, ...]:
     """Where parts of these sizes start, one behind the other."""
     return tuple(accumulate(sizes, initial=0))[:-1]
+
+
+def _with_exponent(packed: Packed, exponent: NDArray[np.int64]) -> Packed:
+    """The same parameters with another `back_exponent`, one that all layers have: their adjoints are one vector."""
+    apart = packed.back_exponent - exponent
+    if not np.count_nonzero(apart):
+        return packed
+    back = tuple(np.ldexp(one, apart.reshape(-1, *[1] * (one.ndim - 1)).astype(np.int32)) for one in packed.back)
+    return packed._replace(back=back, back_exponent=exponent)
 
 
 def _moved(part: slice, by: int) -> slice:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gradscope.bptt import loss_gradients
 from gradscope.clipping import touched
 from gradscope.clips import clip_of
+from gradscope.errors import InputError
 from gradscope.feeding import Batch, Feed
 from gradscope.forecasting import read_out
 from gradscope.gradients import by_parameter, log10_norm
@@ -302,14 +303,30 @@ class Training:
     def _update(self, state: State, gradient: Mapping[str, Scaled], rate: Floats | float) -> None:
         for name, view in self._parts.items():
             view[...] = gradient[name].value().swapaxes(-1, -2).reshape(view.shape)
-        still = np.flatnonzero(~state.going)
-        kept = state.values[still]
+        still, before = ~state.going, state.values.copy()
         self._flat[still] = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
             self.optimizer.step(
                 state.values, self._flat, state.slots, self._rate * rate, state.number + 1, self._scratch
             )
-        state.values[still] = kept
+        state.values[still] = before[still]
+        for c in self._unfit(state):
+            state.values[c], state.status[c] = before[c], f"diverged at step {state.number + 1}"
+
+    def _unfit(self, state: State) -> list[int]:
+        """The runs whose parameters are beyond what their cell can take."""
+        try:
+            self.cell.pack(state.params)
+            return []
+        except InputError:
+            return [c for c in np.flatnonzero(state.going).tolist() if not self._fits(state.values[c : c + 1])]
+
+    def _fits(self, values: Floats) -> bool:
+        try:
+            self.cell.pack(self.by_name(values))
+        except InputError:
+            return False
+        return True
 
     def _stop_hopeless(self, state: State, loss: Floats, log10: Floats) -> None:
         """Let those runs stand still that have diverged: their loss or gradient is no number, or the loss hopeless."""

@@ -657,6 +657,59 @@ def test_recurrent_weights_of_a_gated_cell_beyond_ordinary_size_are_refused(name
         gs.backprop(cell, params, *data(cell)[:2])
 
 
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_weights_of_a_thousand_are_no_trouble_in_single_precision(name):
+    cell = gs.cell(name, **SIZES)
+    params = cell.init(seed=0, spectral_radius=2000.0, input_scale=1.0)
+    assert np.abs(params["W_hh"]).max() > 1000.0
+    x, y, h0 = data(cell, T=3)
+    arrays = [array.astype(np.float32) for array in (1e-4 * x, y, 0.0 * h0)]  # so small that no gate is saturated
+    params = {name: array.astype(np.float32).astype(float) for name, array in params.items()}
+    norms, exact = (together(cell, [params], *arrays, dtype)[0] for dtype in ("float32", "float64"))
+    assert np.isfinite(exact).all()
+    np.testing.assert_allclose(norms, exact, rtol=0, atol=1e-4)
+    assert exact[0, 0].max() > exact[0, -1].max() + 2.0
+    with pytest.raises(gs.InputError, match=r"W_hh: entries up to .*; allowed: up to 1e6 in float32"):
+        together(cell, [params | {"W_hh": 1e6 * params["W_hh"]}], *arrays, "float32")
+
+
+@pytest.mark.parametrize(("dtype", "below", "above"), [("float64", 1e-100, 1e-101), ("float32", 2e-3, 0.1)])
+def test_layers_of_a_stack_may_have_weights_of_other_sizes(dtype, below, above):
+    cell = gs.cell("elman", hidden_size=1, input_size=1, output_size=1, num_layers=2, activation="linear")
+    params = cell.init(seed=0, spectral_radius=1.0)
+    params["W_hh"][:], params["W_hh_l1"][:] = below, above
+    x, y, h0 = data(cell, T=12, B=2)
+    h0[:], y[-1] = 0.0, 1.0
+    params["W_hy"][:] = params["W_xh_l1"][:] = 1.0
+    params["W_xh"][:] = 0.0  # so that the prediction is 0
+    lag = np.arange(11, -1, -1)[:, None]
+    packed = cell.pack({name: array[None].astype(dtype) for name, array in params.items()})
+    workspace = Workspace()
+    trace = cell.forward(packed, x[None].astype(dtype), None, workspace)
+    requests = [Request(12, np.array([11]), gs.truncation("full").schedule(np.zeros((1, 12))))]
+    (found,) = loss_gradients(cell, packed, trace, y[None].astype(dtype), "mse", requests, passes(requests), workspace)
+    norms = {part: found.norms.of(found.row, place)[0] for place, part in enumerate(cell.parts)}
+    upper = np.log10(2.0) + lag * np.log10(above)
+    share = below / above  # the sum over where the gradient goes down: above^i below^(lag - i)
+    lower = upper + np.log10((1 - share ** (lag + 1.0)) / (1 - share))
+    if share > 1:
+        lower = np.log10(2.0) + lag * np.log10(below) + np.log10((1 - share ** -(lag + 1.0)) / (1 - 1 / share))
+    atol = 1e-10 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(norms["h_l1"], np.broadcast_to(upper, (12, 2)), rtol=0, atol=atol)
+    np.testing.assert_allclose(norms["h_l0"], np.broadcast_to(lower, (12, 2)), rtol=0, atol=atol)
+
+
+def test_what_no_gradient_passes_through_may_be_of_any_size_in_a_stack():
+    cell = gs.cell("lstm", **SIZES, num_layers=2)
+    params = cell.init(seed=0, spectral_radius=0.5)
+    x, y, _ = data(cell)
+    small = gs.backprop(cell, params, 1e25 * x, y)
+    large = gs.backprop(cell, params | {"W_xh": 1e25 * params["W_xh"]}, x, y)
+    np.testing.assert_allclose(large.log10_dh, small.log10_dh, rtol=0, atol=1e-12)
+    with pytest.raises(gs.InputError, match=r"W_xh_l1: entries up to .*; allowed: up to 1e19"):
+        gs.backprop(cell, params | {"W_xh_l1": 1e25 * params["W_xh_l1"]}, x, y)
+
+
 @pytest.mark.parametrize("name", ["diagonal", "gru"])
 def test_state_beyond_the_range_of_numbers_is_told_and_never_counted(name):
     cell = gs.cell(name, **SIZES)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from small_sweep import SMALL
 
 import gradscope as gs
+from gradscope.records import joined
 
 RUNS = [
     *("run_id", "cell", "activation", "ensemble", "hidden_size", "spectral_radius", "seq_len", "truncation", "task"),
     *("input_scale", "loss", "loss_steps", "reduction", "batch_size", "dtype", "input_size", "output_size", "seed"),
     *("spectral_radius_realised", "spectral_norm", "mean_slope", "status", "loss_value", "relative_error", "cosine"),
-    *("message", "shard", "shard_row", "clip", "draws", "minibatches", "num_layers", "match"),
+    *("message", "shard", "shard_row", "clip", "draws", "minibatches", "num_layers", "match", "henrici"),
     *("log10_grad_W_xh", "log10_grad_W_hh", "log10_grad_b_h", "log10_grad_W_hy", "log10_grad_b_y", "log10_grad"),
 ]
 
@@ -111,3 +113,11 @@ def test_results_that_were_loaded_before_the_sweep_went_on_say_so(tmp_path):
     gs.sweep(out=tmp_path / "out", overrides=SMALL, jobs=1)
     with pytest.raises(gs.InputError, match="the sweep has gone on since these results were loaded; load them again"):
         _ = early.timesteps
+
+
+def test_runs_from_before_a_key_was_there_have_the_value_with_which_it_changes_nothing():
+    old, new = pa.table({"run_id": ["a"]}), pa.table({"run_id": ["b"], "num_layers": [2], "match": ["state"]})
+    found = joined([old, new]).to_pandas()
+    assert found["num_layers"].tolist() == [1, 2]
+    assert found["match"].tolist() == ["units", "state"]
+    assert "num_layers" not in joined([old, old]).column_names

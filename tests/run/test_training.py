@@ -511,6 +511,24 @@ def test_a_learning_rate_that_diverges_stops_and_says_so(activation, optimizer, 
     assert row["best_step"] < done
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("keys", "others"),
+    [({"cell": "lstm"}, 1), ({"cell": "gru"}, 1), ({"cell": "lstm", "num_layers": 2}, 1), ({"cell": "diagonal"}, 0.9)],
+    ids=["lstm", "gru", "stack", "diagonal"],
+)
+def test_parameters_beyond_what_a_cell_can_take_have_diverged(keys, others, dtype):
+    how = {"optimizer": "sgd", "clip": "off", "learning_rate": 1e28, "spectral_radius": 0.9 * others}
+    training = training_of(seeds=2, dtype=dtype, **keys, **how)
+    state = training.begin()
+    training._rate[0] = 1e-3
+    before = state.values.copy()
+    list(proceed(training, state))
+    assert state.status.tolist() == ["ok", "diverged at step 1"]
+    assert (state.values[0] != before[0]).any()
+    np.testing.assert_array_equal(state.values[1], before[1])
+
+
 @pytest.mark.parametrize(
     "keys",
     [

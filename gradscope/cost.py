@@ -33,6 +33,7 @@ STEP = 3e-4  # seconds that a step takes besides its gradient
 ENTRY = 2e-9  # seconds for an entry of inputs that are read, and held out
 LOOK = 2e-8  # seconds for the cube of a recurrent matrix's size, of a look at it
 JACOBIAN = 0.8e-10  # seconds for a multiplication of rows that are carried on and made orthonormal
+GATED = 2  # times as much for a cell with gates
 SINGULAR = 0.8e-8  # for the cube of the state's size, of singular values at a lag
 CALL = 1e-4  # for a step of Jacobians, besides
 KREISS = 2e-7  # for the cube of a recurrent matrix's size, of its non-normality
@@ -170,7 +171,8 @@ def _seconds_of_jacobians(like: Run, settings: Sequence[Setting], seeds: Sequenc
     for length in {setting.seq_len for setting in settings}:
         carried = like["trajectories"] * k * (D * S + 4 * k * S) + S * (D * S + 4 * S * S)
         found += len(seeds) * (JACOBIAN * length * carried + SINGULAR * len(lags_of(length)) * S**3 + CALL * length)
-    return found + len(set(seeds)) * KREISS * n**3
+    careful = GATED if cell.local_size > S else 1  # Jacobians of gated cells are looked at step by step
+    return careful * found + len(set(seeds)) * KREISS * n**3
 
 
 def _memory_of_training(block: Block) -> Memory:
@@ -220,6 +222,7 @@ def _labour(
     plan = plan_of(cases, tuple(sorted(seeds)))[1]
     C, T, n = len(seeds), max(case.seq_len for case in cases), cell.hidden_size
     (P, W), D = cell.weights_shape, cell.delta_size
+    back = P * W * n / (n + cell.input_size + 1)  # multiplications of a row's step back
     parts = max(1, B // EXAMPLES)  # of the examples
     item = 4 if dtype == "float32" else 8
     at_work = sum(bytes_at_work(one, B // parts, cell.state_size, P * W) for one in plan) * item / 8
@@ -232,8 +235,8 @@ def _labour(
     return Labour(
         blocks=1,
         calls=parts * T + rounds * sum(len(one.losses) for one in plan) + C * drawn / DRAWS_AT_ONCE,
-        products=share * C * B * (T * (P * W + n * cell.output_size) + (rows + drawn) * n * W + (sums + drawn) * P * W),
-        elements=share * C * B * (T + rows + sums + drawn) * D,
+        products=share * C * B * (T * (P * W + n * cell.output_size) + (rows + drawn) * back + (sums + drawn) * P * W),
+        elements=share * C * B * (T + rows + sums + drawn) * (D + cell.local_size - n),
         seen=C * B * sum(len(one.losses) * one.width for one in plan),
         entries=C * max(parts, groups) * (sum(len(one.usages) for one in plan) + 4 * len(cases)) * P * W,
         runs=C * len(settings),

@@ -186,6 +186,8 @@ def _lag(case: Case) -> NDArray[np.int64]:
 def _over_examples(norms: Norms) -> dict[str, Floats]:
     """Mean and standard deviation over the examples that have a gradient, and the share of those that have none.
 
+    Not numbers where that of any example is not known (see `rows.forget_lost`).
+
     Each (parts, C, T, K), by the pattern of their columns' names.
     """
     live = norms.log10 > -np.inf
@@ -196,10 +198,11 @@ def _over_examples(norms: Norms) -> dict[str, Floats]:
         apart = values - mean[..., None]
         apart[~live] = 0.0
         std = np.sqrt(np.vecdot(apart, apart) / count)
+    known = np.where(np.isnan(norms.log10).any(axis=-1), np.nan, 0.0)
     return {
-        "log10_d{}": np.where(count > 0, mean, -np.inf),
-        "log10_d{}_std": std,
-        "zero_share_{}": 1.0 - count / live.shape[-1],
+        "log10_d{}": np.where(count > 0, mean, -np.inf) + known,
+        "log10_d{}_std": std + known,
+        "zero_share_{}": 1.0 - count / live.shape[-1] + known,
     }
 
 

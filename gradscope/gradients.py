@@ -33,7 +33,8 @@ class Gradients:
     log10_dh : (T, B), log10 of |dL_b/dh_t|, the total derivative of each example's own loss; -inf for exact zeros. Of a
         stack, over the states of all layers.
     log10_states : name -> the same of each part of the state by itself: "h"; an LSTM's cell state "c"; of a stack also
-        "h_l0", "h_l1", ... of each layer.
+        "h_l0", "h_l1", ... of each layer. Not a number, as it is not known, where it is more than some 130 decades
+        below the others at that step.
     params : name -> array like the parameters; 0 or inf where float64 cannot hold an entry.
     log10_params : name -> log10 of the gradient's 2-norm, exact also where `params` is not.
     status : "ok", or "forward overflow at step N": then everything above is nan.

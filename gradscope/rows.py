@@ -185,6 +185,20 @@ def norms_of_parts(cell: Cell, adjoints: Floats, out: Floats) -> None:
             squares += np.vecdot(adjoints[..., columns], adjoints[..., columns])
 
 
+def forget_lost(squares: Floats, lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Put nan in the stead of squared norms of parts (parts, C, K, B) whose digits are lost.
+
+    The parts of a state share an exponent. One that is so much smaller than the others that its square is at the end of
+    its range is not known from there on: a zero may be an underflow where a step before, as `lost` (parts, C, 1, B)
+    says, digits were lost. Which were lost at this step is returned.
+    """
+    tiny = squares < 2.0 ** (0.9 * np.finfo(squares.dtype).minexp)
+    gone = tiny & ((squares > 0.0) | lost)
+    squares[gone] = np.nan
+    found: NDArray[np.bool_] = gone.any(axis=2, keepdims=True)
+    return found
+
+
 class Piece(NamedTuple):
     """Steps lo <= t < hi of a span."""
 
@@ -253,6 +267,7 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
     lone = np.empty((longest, C, 1, B, cell.state_size), dtype)
     delta = np.empty((C, width, longest, B, cell.delta_size), dtype)
     plain = not careful and work.injection.plain  # no exponents so far
+    lost = np.zeros((len(cell.parts), C, 1, B), bool)
     for together in _together(_pieces(plan, longest), longest):
         for pieces in [together] if plain else [[piece] for piece in together]:
             span, lo, hi = pieces[0].span, pieces[-1].lo, pieces[0].hi
@@ -273,6 +288,7 @@ def chains(work: Work, plan: Chains, seen: Seen, careful: bool) -> Iterator[int]
             exponent = None if plain else np.broadcast_to(rows.exponent[:, :, None], (C, K, hi - lo, B))
             seen.add(span, lo, hi, block.delta, exponent)
             if careful:
+                lost = forget_lost(squares[:, :, 0], lost)
                 for row, vectors in onward.items():
                     rows.exponent[:, [row]] = vectors.exponent
             if not in_range:
@@ -423,6 +439,7 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
     step = int(max(1, _SLIDING_BYTES // adjoint.mantissa[:, 0].nbytes))
     scratch = np.empty((C, step, B, cell.delta_size), dtype)
     plain = not careful and work.injection.plain
+    lost = np.zeros((len(cell.parts), C, 1, B), bool)
     for span, lo, hi in _pieces(plan, block):
         G = len(span.usage)
         done = delta[:, :G, : hi - lo]
@@ -445,6 +462,8 @@ def sliding(work: Work, plan: Sliding, seen: Seen, careful: bool) -> Iterator[in
             exponent[:, :, t - lo] = part.exponent
             cell.delta(packed, local[:, t - lo, None], part.mantissa, out=done[:, :, t - lo])
             norms_of_parts(cell, part.mantissa, seen.squares[:, :, t, :G])
+            if careful:
+                lost = forget_lost(seen.squares[:, :, t, :G], lost)
             for a, b in _runs(first, plan.rows(t - 1)[1] if t else first, places):
                 for begin in range(a, b, step):
                     rows = adjoint.mantissa[:, begin : min(begin + step, b)]

@@ -121,3 +121,25 @@ def test_finite_predictions_whose_sum_leaves_float64_are_no_overflow():
     )
     assert g.status == "ok"
     np.testing.assert_allclose(g.loss, np.log(2), rtol=1e-15)
+
+
+@pytest.mark.parametrize("truncation", ["full", "chunked:350", "fixed:300"])
+def test_a_layer_far_below_the_others_is_right_or_said_not_to_be_known(truncation):
+    """The adjoint of the top layer does not depend on those below it: by itself it has an exponent of its own."""
+    cell = gs.cell("elman", hidden_size=4, input_size=2, output_size=1, num_layers=2)
+    params = cell.init(seed=0, spectral_radius=0.9, input_scale=1.0)
+    params["W_hh_l1"] *= 0.05
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((350, 2, 2)), rng.standard_normal((350, 2, 1))
+    both = gs.backprop(cell, params, x, y, truncation=truncation)
+    trace = cell.forward(cell.pack({name: array[None] for name, array in params.items()}), x[None], None, Workspace())
+    top = gs.cell("elman", hidden_size=4, input_size=4, output_size=1)
+    own = {name: params.get(f"{name}_l1", params[name]) for name in top.shapes()}
+    alone = gs.backprop(top, own, trace.layers[1].states[0], y, truncation=truncation)
+    found, truth = both.log10_states["h_l1"], alone.log10_dh
+    known = ~np.isnan(found)
+    np.testing.assert_allclose(found[known], truth[known], rtol=0, atol=1e-9)
+    assert known[-80:].all()
+    assert not known[:60][np.isfinite(truth[:60])].any()
+    assert np.isfinite(both.log10_dh).all() or truncation.startswith("fixed")
+    assert np.isfinite(both.log10_states["h_l0"]).all() or truncation.startswith("fixed")

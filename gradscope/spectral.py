@@ -71,7 +71,7 @@ class UnitDraw(NamedTuple):
         return 1.0
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)  # an LSTM draws four a seed
 def unit_draw(ensemble: str, n: int, seed: int) -> UnitDraw:
     """The (n, n) matrix that `ensemble` draws for `seed`, rescaled to spectral radius 1, unless it is nilpotent.
 

@@ -42,6 +42,8 @@ FULL = {
         "jax_map": (13, 13),
         "jax_shared": (26, 13),
     },
+    "W1-lstm": {OURS: (14, 14), "naive_numpy": (3, 1), "torch_eager": (5, 5), "torch_shared": (6, 6)},
+    "W1-gru": {OURS: (14, 14), "naive_numpy": (3, 1), "torch_eager": (5, 5), "torch_shared": (6, 6)},
     "W1s": {OURS: (14, 14), "naive_numpy": (2, 1), "torch_eager": (1, 1), "torch_shared": (2, 2)},
     "W2": dict.fromkeys((OURS, "naive_numpy", "torch_eager", "torch_shared", "jax_map"), (1, 1)),
     "n512": {OURS: (4, 4), "naive_numpy": (1, 1), "torch_eager": (1, 1), "torch_shared": (2, 2), "jax_shared": (3, 3)},

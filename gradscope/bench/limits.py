@@ -40,7 +40,7 @@ def operations(workload: Workload) -> float:
     One forward pass over the longest length; a product for each distinct adjoint that goes back a step; and one for the
     weight gradient of each distinct state gradient that some case sees.
     """
-    n, m, B = workload.hidden_size, workload.input_size, workload.batch_size
+    n, B, (P, W) = workload.hidden_size, workload.batch_size, workload.made().weights_shape
     cases = tuple(Case(*case) for case in workload.cases)
     carried, seen = 0, 0
     for one in passes(requests_of(cases, (0,))):
@@ -49,5 +49,5 @@ def operations(workload: Workload) -> float:
             carried += sum((span.hi - span.lo - 1) * len(span.usage) + span.stay for span in one.spans)
         elif isinstance(one, Sliding):
             carried += sum(max(0, one.rows(t - 1)[1] - one.rows(t)[0]) for t in range(1, len(one.losses)))
-    weight = 2.0 * B * n * (n + m + 1)
-    return workload.longest * weight + carried * 2.0 * B * n * n + seen * weight
+    weight = 2.0 * B * P * W
+    return workload.longest * weight + carried * 2.0 * B * n * W + seen * weight

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from gradscope import runs
 from gradscope.bench.limits import products_per_second
-from gradscope.bench.workload import GRADIENTS, Answer, Case, Network, Workload
+from gradscope.bench.workload import Answer, Case, Network, Workload
 from gradscope.engine import Measurement, measure
 from gradscope.grid import resolve
 from gradscope.plan import shards
@@ -118,10 +118,10 @@ def _disagreement(workload: Workload, team: Sequence[ProcessPoolExecutor]) -> fl
 
 def disagreement(found: Measurement, answers: Mapping[Case, Answer], dtype: str) -> float:
     """The largest difference between a measurement of one network and a contender's answers, in decades and cosines."""
-    largest = 0.0
-    for case, (own, spread) in _by_case(found).items():
+    largest, names = 0.0, list(found.runs[0].cell().blocks())
+    for case, (own, spread) in _by_case(found, names).items():
         answer = answers[case]
-        apart = np.abs(own - _numbers(answer))
+        apart = np.abs(own - _numbers(answer, names))
         # No example is further below the mean than this.
         lowest = own[: case.seq_len] - np.sqrt(answer.norms.shape[1] - 1) * spread
         apart[: case.seq_len][~(lowest > np.log10(_SMALLEST[dtype]))] = 0.0
@@ -129,11 +129,11 @@ def disagreement(found: Measurement, answers: Mapping[Case, Answer], dtype: str)
     return largest
 
 
-def _by_case(found: Measurement) -> dict[Case, tuple[Floats, Floats]]:
+def _by_case(found: Measurement, names: Sequence[str]) -> dict[Case, tuple[Floats, Floats]]:
     """Of each case: mean log10 norms at each step, then those of gradients, error and cosine; and the steps' spread."""
     ends = np.cumsum(found.seq_len)
-    names = [*(f"log10_grad_{name}" for name in GRADIENTS), "relative_error", "cosine"]
-    columns = np.stack([found.columns[name].astype(np.float64) for name in names], axis=1)
+    wanted = [*(f"log10_grad_{name}" for name in names), "relative_error", "cosine"]
+    columns = np.stack([found.columns[name].astype(np.float64) for name in wanted], axis=1)
     return {
         Case(run["seq_len"], run["loss_steps"], run["truncation"]): (
             np.concatenate([found.steps["log10_dh"][end - run["seq_len"] : end], row]),
@@ -143,11 +143,11 @@ def _by_case(found: Measurement) -> dict[Case, tuple[Floats, Floats]]:
     }
 
 
-def _numbers(answer: Answer) -> Floats:
+def _numbers(answer: Answer, names: Sequence[str]) -> Floats:
     """The same of a contender's answer."""
     with np.errstate(divide="ignore"):
         norms = np.log10(answer.norms.astype(np.float64))
-        gradients = np.log10([answer.gradients[name] for name in GRADIENTS])
+        gradients = np.log10([answer.gradients[name] for name in names])
     norms[~np.isfinite(norms)] = -1e4
     return np.concatenate([norms.mean(axis=1), gradients, [answer.relative_error, answer.cosine]])
 

@@ -1,4 +1,4 @@
-"""What a benchmark asks: gradients of Elman tanh networks with one mse output, at several lengths and truncations."""
+"""What a benchmark asks: gradients of networks with one mse output, at several lengths and truncations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradscope.cells import cell
 from gradscope.grid import resolve
-from gradscope.recurrence import Parameters
+from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import Floats
 from gradscope.streams import coins
 
@@ -35,6 +36,7 @@ class Workload:
     seeds: int
     cases: tuple[Case, ...]
     dtype: str = "float64"
+    cell: str = "elman"
 
     @property
     def longest(self) -> int:
@@ -46,7 +48,7 @@ class Workload:
         lengths, losses, truncations = ([*dict.fromkeys(case[part] for case in self.cases)] for part in range(3))
         return {
             "task": "noise",
-            "activation": "tanh",
+            "cell": self.cell,
             "hidden_size": self.hidden_size,
             "input_size": self.input_size,
             "output_size": 1,
@@ -58,6 +60,11 @@ class Workload:
             "truncation": truncations,
             "dtype": self.dtype,
         }
+
+    def made(self) -> Cell:
+        """The cell."""
+        sizes = {"hidden_size": self.hidden_size, "input_size": self.input_size, "output_size": 1}
+        return cell(self.cell, **sizes)
 
     def network(self, seed: int, radius: float) -> Network:
         """One of the networks, the same as a sweep over `grid` draws."""
@@ -74,9 +81,8 @@ class Workload:
 
     def blank(self) -> Network:
         """A network and data of zeros, to compile for."""
-        n, m, B, T = self.hidden_size, self.input_size, self.batch_size, self.longest
-        shapes = {"W_xh": (n, m), "W_hh": (n, n), "b_h": (n,), "W_hy": (1, n), "b_y": (1,)}
-        params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        m, B, T = self.input_size, self.batch_size, self.longest
+        params = {name: np.zeros(shape, self.dtype) for name, shape in self.made().shapes().items()}
         return Network(params, *(np.zeros(shape, self.dtype) for shape in ((T, B, m), (T, B, 1), (T,))))
 
     def some(self, networks: int) -> Workload:
@@ -91,7 +97,7 @@ class Network(NamedTuple):
 
     Attributes
     ----------
-    params : W_xh (n, m), W_hh (n, n), b_h (n,), W_hy (1, n), b_y (1,).
+    params : those of the cell, with W_hy (1, n), b_y (1,).
     x, y : (T, B, m) and (T, B, 1), T the longest length; shorter lengths are prefixes.
     coins : (T,); a `random:TAU` pass goes on from step t+1 to t, weighted by 1/pi, if coins[t-1] < pi = 1 - 1/TAU.
     """
@@ -102,7 +108,9 @@ class Network(NamedTuple):
     coins: Floats
 
 
-GRADIENTS = ("W_xh", "W_hh", "b_h")  # the parameters whose gradients are compared
+_GATED = ("W_xh", "W_hh", "b_xh", "b_hh")
+# The parameters of each cell whose gradients are compared.
+GRADIENTS = {"elman": ("W_xh", "W_hh", "b_h"), "lstm": _GATED, "gru": _GATED}
 
 
 class Answer(NamedTuple):
@@ -111,8 +119,8 @@ class Answer(NamedTuple):
     Attributes
     ----------
     norms : (T, B), the norm of each example's own dL_b/dh_t.
-    gradients : name -> norm of the gradient of the mean over examples, for `GRADIENTS`.
-    relative_error, cosine : against the same case under `full`, over W_xh, W_hh and b_h together.
+    gradients : name -> norm of the gradient of the mean over examples, for the cell's `GRADIENTS`.
+    relative_error, cosine : against the same case under `full`, over all of these together.
     """
 
     norms: Floats
@@ -136,6 +144,8 @@ WORKLOADS = {
     for one in (
         Workload("W1", 64, 16, 32, RADII, 5, CHUNKED),
         Workload("W1-float32", 64, 16, 32, RADII, 5, CHUNKED, "float32"),
+        Workload("W1-lstm", 64, 16, 32, RADII, 5, CHUNKED, cell="lstm"),
+        Workload("W1-gru", 64, 16, 32, RADII, 5, CHUNKED, cell="gru"),
         Workload("W1s", 64, 16, 32, RADII, 5, SLIDING),
         Workload("W2", 256, 16, 128, (1.0,), 1, _cases((256,), ("all",), ("full",)), "float32"),
         Workload("n512", 512, 16, 32, RADII, 1, CHUNKED),

@@ -13,15 +13,15 @@ With a = dL/dh_t and the total e = dL/dc_t = (what c_{t+1} sends) + a o (1 - tan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gradscope.activations import activation
 from gradscope.errors import at_least
 from gradscope.gates import CANDIDATE, check_bias, chrono_bias, gate_blocks, input_blocks
-from gradscope.recurrence import Packed, Parameters, Trace, check_sizes, multiply, plain, settle
+from gradscope.recurrence import BLOCK, BLOCK_NUMBERS, Packed, Parameters, Trace, check_sizes, multiply, plain, settle
 from gradscope.scaled import Floats
 from gradscope.spectral import UnitDraw, check, unit_draw
 from gradscope.streams import stream
@@ -37,7 +37,7 @@ class Lstm:
     Parameters
     ----------
     hidden_size, input_size, output_size : n, m, p.
-    forget_bias : of the forget gate at first, with which sigmoid(forget_bias) of c_{t-1} is kept; the other biases are 0.
+    forget_bias : of the forget gate at first, with which sigmoid(forget_bias) of c_{t-1} is kept; other biases are 0.
     chrono : T_max: biases of the forget gates are log U(1, T_max - 1), those of the input gates the opposite, so that
         units remember for up to T_max steps. 0: `forget_bias` holds.
 
@@ -83,8 +83,8 @@ class Lstm:
 
     @property
     def trace_size(self) -> int:
-        """P, the gates and c."""
-        return self.weights_shape[0] + 5 * self.hidden_size
+        """P, the local factors and c."""
+        return self.weights_shape[0] + 7 * self.hidden_size
 
     @property
     def products(self) -> tuple[tuple[slice, slice], ...]:
@@ -122,15 +122,16 @@ class Lstm:
         Parameters
         ----------
         seed : which draw.
-        spectral_radius : realised spectral radius of each of the four (n, n) blocks of W_hh. How much of c_{t-1} is kept
-            is set by biases.
+        spectral_radius : realised spectral radius of each of the four (n, n) blocks of W_hh. How much of c_{t-1} is
+            kept is set by biases.
         ensemble : of each of the blocks.
         input_scale : standard deviation of (W_xh x_t) in each row.
         input_power : mean of |x_t|^2, for which the scale holds; m if not given, as for white unit input.
 
         Returns
         -------
-        dict : name -> float64 array, shapes as in `shapes()`. Biases are in b_xh, b_hh is zero; W_hy has N(0, 1/n) entries.
+        dict : name -> float64 array, shapes as in `shapes()`. Biases are in b_xh, b_hh is zero; W_hy has N(0, 1/n)
+        entries.
 
         Raises
         ------
@@ -166,12 +167,18 @@ class Lstm:
         return params["W_hh"][2 * n : 3 * n]
 
     def pack(self, params: Mapping[str, Floats]) -> Packed:
-        """Lay out parameters that have a leading run axis C."""
+        """Lay out parameters that have a leading run axis C.
+
+        forward : (C, n+m+2, 4n), columns in the order i, f, o, g, those of the gates negated, as
+        sigmoid(a) = 1 / (1 + exp(-a)). back : (C, 4n, n).
+        """
+        n = self.hidden_size
         forward = [params[name].swapaxes(1, 2) for name in ("W_hh", "W_xh")]
         forward += [params[name][:, None] for name in ("b_xh", "b_hh")]
-        back = plain(params["W_hh"])
+        weights, back = np.concatenate(forward, axis=1), plain(params["W_hh"])
+        i_f, g, o = weights[..., : 2 * n], weights[..., 2 * n : 3 * n], weights[..., 3 * n :]
         return Packed(
-            forward=(np.concatenate(forward, axis=1),),
+            forward=(np.concatenate([-i_f, -o, g], axis=-1),),
             back=(back,),
             back_exponent=np.zeros(len(back), np.int64),
             W_hy=params["W_hy"],
@@ -181,31 +188,73 @@ class Lstm:
     def forward(self, packed: Packed, x: Floats, start: Floats | None, workspace: Workspace) -> Trace:
         """Run over x (C, T, B, m) from [h | c] (C, B, 2n), or zero. The trace lives in the workspace.
 
-        `extra` are the gates (C, T, B, 4n) and c (C, T+1, B, n), from before the first step on.
+        `extra` are the local factors (C, T, B, 6n), found while the gates are in the cache, and c (C, T+1, B, n), from
+        before the first step on.
         """
         n, m = self.hidden_size, self.input_size
         C, T, B, _ = x.shape
         inputs = workspace.array("inputs", (C, T + 1, B, n + m + 2), x.dtype)
-        gates = workspace.array("gates", (C, T, B, 4 * n), x.dtype)
+        local = workspace.array("local", (C, T, B, 6 * n), x.dtype)
         c = workspace.array("c", (C, T + 1, B, n), x.dtype)
         inputs[:, :T, :, n : n + m] = x
         inputs[:, T, :, n : n + m] = 0.0
         inputs[..., -2:] = 1.0
         inputs[:, 0, :, :n], c[:, 0] = (0.0, 0.0) if start is None else (start[..., :n], start[..., n:])
-        (weights,) = packed.forward
-        sigmoid, z, scratch = activation("sigmoid"), np.empty((C, B, 4 * n), x.dtype), np.empty((C, B, n), x.dtype)
+        largest, block = 0.0, max(BLOCK, BLOCK_NUMBERS // local[:, 0].size)
+        gates, squashed = (np.empty((C, min(block, T), B, size * n), x.dtype) for size in (4, 1))
         with np.errstate(over="ignore", invalid="ignore"):
-            for t in range(T):
-                np.matmul(inputs[:, t], weights, out=z)
-                own, new = gates[:, t], c[:, t + 1]
-                sigmoid.apply(z, own)
-                np.tanh(z[..., 2 * n : 3 * n], out=own[..., 2 * n : 3 * n])
-                i, f, g, o = (own[..., k * n : (k + 1) * n] for k in range(4))
-                np.multiply(f, c[:, t], out=new)
-                new += np.multiply(i, g, out=scratch)
-                np.multiply(o, np.tanh(new, out=scratch), out=inputs[:, t + 1, :, :n])
-        overflow, wide = settle(inputs, n, np.maximum(inputs.max(), -inputs.min()), gates, c[:, 1:])
-        return Trace(inputs, n, overflow, wide, (gates, c))
+            for lo in range(0, T, block):
+                seen, cells, factors = (
+                    inputs[:, lo : lo + block + 1],
+                    c[:, lo : lo + block + 1],
+                    local[:, lo : lo + block],
+                )
+                b = factors.shape[1]
+                self._steps(packed.forward[0], seen, cells, gates, squashed)
+                self._factors(gates[:, :b], cells[:, :b], squashed[:, :b], factors)
+                largest = np.maximum(largest, np.maximum(seen.max(), -seen.min()))
+        overflow, wide = settle(inputs, n, largest, local, c[:, 1:])
+        return Trace(inputs, n, overflow, wide, (local, c))
+
+    def _steps(self, weights: Floats, inputs: Floats, c: Floats, gates: Floats, squashed: Floats) -> None:
+        """Run on for b steps: inputs (C, b+1, B, P), c (C, b+1, B, n), gates and tanh(c) with room for as many."""
+        n = self.hidden_size
+        product: Callable[..., Any] = np.matmul
+        arrays = [inputs, c, gates, squashed]
+        if len(weights) == 1:  # as in `multiply`
+            product, weights, arrays = np.ndarray.dot, weights[0], [array[0] for array in arrays]
+        inputs, c, gates, squashed = (array.swapaxes(0, -3) for array in arrays)
+        scratch = np.empty(squashed.shape[1:], squashed.dtype)
+        steps = zip(inputs, c, inputs[1:, ..., :n], c[1:], gates, squashed, strict=False)
+        for step, old, state, new, gate, squash in steps:
+            product(step, weights, gate)
+            opened, g = gate[..., : 3 * n], gate[..., 3 * n :]
+            np.exp(opened, opened)
+            opened += 1.0
+            np.reciprocal(opened, opened)
+            np.tanh(g, g)
+            np.multiply(gate[..., n : 2 * n], old, new)
+            np.multiply(gate[..., :n], g, scratch)
+            new += scratch
+            np.tanh(new, squash)
+            np.multiply(gate[..., 2 * n : 3 * n], squash, state)
+
+    def _factors(self, gates: Floats, before: Floats, squashed: Floats, out: Floats) -> None:
+        """Write the local factors (C, b, B, 6n) from [i | f | o | g], c_{t-1} and tanh(c_t)."""
+        n = self.hidden_size
+        i_f, (i, f, o, g) = gates[..., : 2 * n], (gates[..., k * n : (k + 1) * n] for k in range(4))
+        of_i, of_f, of_g, of_o, through, kept = (out[..., k * n : (k + 1) * n] for k in range(6))
+        for factor, gate in ((out[..., : 2 * n], i_f), (of_o, o)):
+            np.subtract(1.0, gate, out=factor)
+            factor *= gate
+        of_i *= g
+        of_f *= before
+        of_o *= squashed
+        for factor, value, gate in ((of_g, g, i), (through, squashed, o)):
+            np.multiply(value, value, out=factor)
+            np.subtract(1.0, factor, out=factor)
+            factor *= gate
+        kept[...] = f
 
     def state(self, trace: Trace, t: int) -> Floats:
         """[h_t | c_t], (C, B, 2n)."""
@@ -213,33 +262,16 @@ class Lstm:
 
     def local(self, trace: Trace, lo: int, hi: int) -> Floats:
         """The factors of e in the deltas of i, f, g; those of a in that of o, and in e; f. (C, b, B, 6n)."""
-        n, (gates, c) = self.hidden_size, trace.extra
-        own = gates[:, lo:hi]
-        i, f, g, o = (own[..., k * n : (k + 1) * n] for k in range(4))
-        local = np.empty((*own.shape[:-1], 6 * n), own.dtype)
-        of_i, of_f, of_g, of_o, through, kept = (local[..., k * n : (k + 1) * n] for k in range(6))
-        squashed = np.tanh(c[:, lo + 1 : hi + 1], out=kept)
-        np.multiply(squashed, squashed, out=through)
-        np.subtract(1.0, through, out=through)
-        through *= o
-        for factor, gate, times in ((of_i, i, g), (of_f, f, c[:, lo:hi]), (of_o, o, squashed)):
-            np.subtract(1.0, gate, out=factor)
-            factor *= gate
-            factor *= times
-        np.multiply(g, g, out=of_g)
-        np.subtract(1.0, of_g, out=of_g)
-        of_g *= i
-        kept[...] = f
-        return local
+        return trace.extra[0][:, lo:hi]
 
     def delta(self, packed: Packed, local: Floats, adjoint: Floats, out: Floats) -> None:  # noqa: ARG002
         """Complete e, and write (e of_i, e of_f, e of_g, a of_o)."""
-        n = self.hidden_size
+        n, deltas = self.hidden_size, out.reshape(*out.shape[:-1], 4, self.hidden_size, copy=False)
         a, e = adjoint[..., :n], adjoint[..., n:]
         e += a * local[..., 4 * n : 5 * n]
-        for k in range(3):
-            np.multiply(e, local[..., k * n : (k + 1) * n], out=out[..., k * n : (k + 1) * n])
-        np.multiply(a, local[..., 3 * n : 4 * n], out=out[..., 3 * n :])
+        deltas[..., :3, :] = e[..., None, :]  # copies and one long product are faster than four short ones
+        deltas[..., 3, :] = a
+        out *= local[..., : 4 * n]
 
     def carry(self, packed: Packed, local: Floats, delta: Floats, adjoint: Floats, out: Floats | None = None) -> None:
         """dL/dh_{t-1} = W_hh^T delta; e f is what c_t sends to c_{t-1}."""

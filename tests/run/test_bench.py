@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ CASES = tuple(
 TINY = Workload("tiny", 4, 2, 3, radii=(0.5, 0.9, 1.3), seeds=2, cases=CASES)
 
 
-def test_the_headline_workload_is_5040_runs():
-    one = WORKLOADS["W1"]
+@pytest.mark.parametrize("name", ["W1", "W1-lstm", "W1-gru"])
+def test_the_headline_workload_is_5040_runs(name):
+    one = WORKLOADS[name]
     assert len(one.radii) * one.seeds * len(one.cases) == 5040
     assert (one.radii[0], one.radii[-1], one.longest) == (0.5, 1.5, 200)
 
@@ -37,6 +39,13 @@ def test_some_networks_are_spread_over_the_radii():
 def test_least_operations_of_full_bptt_are_three_products_a_step():
     n, m, B, T = 256, 16, 128, 256
     assert operations(WORKLOADS["W2"]) == 2 * B * n * (2 * T * (n + m + 1) + (T - 1) * n)
+
+
+def test_least_operations_of_gated_cells_are_those_of_so_many_elman_networks():
+    one = Workload("one", 64, 16, 4, (1.0,), 1, (Case(50, "last", "full"),))
+    for cell, matrices in (("lstm", 4), ("gru", 3)):
+        times = operations(replace(one, cell=cell)) / operations(one)
+        assert matrices < times < 1.02 * matrices  # and a second bias
 
 
 def test_least_operations_count_what_is_shared_once():
@@ -54,9 +63,11 @@ def test_the_fastest_product_is_the_one_of_most_operations_a_second(monkeypatch)
     assert limits.products_per_second("float32", seconds=0.1) == pytest.approx(largest / 0.001)
 
 
-def test_what_contenders_are_given_is_what_the_sweep_draws():
-    (answers,) = naive_numpy.prepare(TINY, 1)([TINY.network(1, 0.9)])
-    runs = race._block(TINY, [(1, 0.9)]).runs
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])
+def test_what_contenders_are_given_is_what_the_sweep_draws(cell):
+    tiny = replace(TINY, cell=cell)
+    (answers,) = naive_numpy.prepare(tiny, 1)([tiny.network(1, 0.9)])
+    runs = race._block(tiny, [(1, 0.9)]).runs
     assert {Case(run["seq_len"], run["loss_steps"], run["truncation"]) for run in runs} == set(CASES)
     assert race.disagreement(measure(runs), answers, "float64") < 1e-10
 

@@ -30,8 +30,9 @@ TRUNCATIONS = ("full", "chunked", "random")
 
 
 def supports(workload: Workload) -> bool:
-    """Whether every truncation of the workload is written here."""
-    return all(case.truncation.partition(":")[0] in TRUNCATIONS for case in workload.cases)
+    """Whether the cell and every truncation of the workload are written here."""
+    written = all(case.truncation.partition(":")[0] in TRUNCATIONS for case in workload.cases)
+    return workload.cell == "elman" and written
 
 
 def prepare(workload: Workload, networks: int) -> Callable[[Sequence[Network]], Answers]:
@@ -127,6 +128,6 @@ def unpacked(wanted: dict[Case, tuple[Floats, ...]], networks: int) -> Answers:
     answers: Answers = [{} for _ in range(networks)]
     for case, arrays in wanted.items():
         for found, (norms, sizes, error, cosine) in zip(answers, zip(*arrays, strict=True), strict=True):
-            gradients = dict(zip(GRADIENTS, sizes.tolist(), strict=True))
+            gradients = dict(zip(GRADIENTS["elman"], sizes.tolist(), strict=True))
             found[case] = Answer(norms, gradients, float(error), float(cosine))
     return answers

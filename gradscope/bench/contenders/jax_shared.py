@@ -72,8 +72,9 @@ class Plan(NamedTuple):
 
 
 def supports(workload: Workload) -> bool:
-    """Whether every truncation of the workload is written here."""
-    return all(case.truncation.partition(":")[0] in TRUNCATIONS for case in workload.cases)
+    """Whether the cell and every truncation of the workload are written here."""
+    written = all(case.truncation.partition(":")[0] in TRUNCATIONS for case in workload.cases)
+    return workload.cell == "elman" and written
 
 
 def prepare(workload: Workload, networks: int) -> Callable[[Sequence[Network]], Answers]:

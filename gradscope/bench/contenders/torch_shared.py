@@ -3,17 +3,19 @@
 Networks are run several at a time by batched products; inputs are projected for all steps at once. One graph for each
 truncation serves its lengths and its losses (`retain_graph=True`): `chunked` detaches the state between chunks,
 `random` weights what goes back by a `lerp` from the detached state. Autograd is asked for the gradients of the states
-alone; those of the weights are one product of these with what the states were made of. `fixed` runs the last TAU steps
+alone, and in gated cells of what their gates come from; those of the weights are products of these with what the states
+were made of. `fixed`, written for the Elman network, runs the last TAU steps
 before each loss again from the detached state, many windows at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gradscope.bench.contenders.torch_eager import CELLS, answers_of
 from gradscope.bench.workload import Answer, Answers, Case, Network, Workload
 
 if TYPE_CHECKING:
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
 
 TITLE = "PyTorch, work shared"
 NEEDS: tuple[str, ...] = ("torch",)
-TRUNCATIONS = ("full", "chunked", "random", "fixed")
+TRUNCATIONS = {"elman": ("full", "chunked", "random", "fixed"), "lstm": ("full", "chunked", "random")}
+TRUNCATIONS["gru"] = TRUNCATIONS["lstm"]
+# Weights whose gradients are one product, for each of what they are multiplied to.
+PRODUCTS = {
+    "elman": (("W_hh", "W_xh", "b_h"),),
+    "lstm": (("W_hh", "W_xh", "b_xh", "b_hh"),),
+    "gru": (("W_hh", "b_hh"), ("W_xh", "b_xh")),
+}
 NETWORKS_AT_ONCE = 6
 WINDOWS_AT_ONCE = 24  # over all networks
 
@@ -31,19 +40,36 @@ class Stack(NamedTuple):
 
     Attributes
     ----------
-    inputs : (C, T, B, m), and `drive`, W_xh x_t + b_h for all steps, (C, T, B, n).
+    name, cell : of the recurrent cell, and a step of it.
+    inputs : (C, T, B, m), and `drive`, W_xh x_t and its bias for all steps, (C, T, B, W).
     targets : (C, T, B, 1)
     coins : (T, C, 1, 1)
-    W_hh : (C, n, n), transposed; W_hy : (C, 1, n); b_y : (C, 1, 1).
+    W_hy : (C, 1, n); b_y : (C, 1, 1).
     """
 
+    name: str
+    cell: Any
     inputs: Tensor
     drive: Tensor
     targets: Tensor
     coins: Tensor
-    W_hh: Tensor
     W_hy: Tensor
     b_y: Tensor
+
+
+class Product(NamedTuple):
+    """Weights whose gradients are one product, and what they are multiplied with, (C, T, B, sum of widths)."""
+
+    names: tuple[str, ...]
+    widths: list[int]
+    made_of: Tensor
+
+
+class Graph(NamedTuple):
+    """h_1 .. h_T, (C, B, n) each, and what weights are multiplied to in each step, with their graph."""
+
+    states: list[Tensor]
+    currents: list[tuple[Tensor, ...]]
 
 
 class Forward(NamedTuple):
@@ -52,27 +78,28 @@ class Forward(NamedTuple):
     Attributes
     ----------
     states : (C, T, B, n)
-    slope : (C, T, B, n), tanh' at each state.
-    made_of : (C, T, B, n + m + 1), [h_{t-1} | x_t | 1].
+    slope : (C, T, B, n), tanh' at each state; None in gated cells.
+    products : those of weights' gradients.
     direct : (C, T, B, n), the gradient of each step's squared errors, one for each example, with respect to its state.
     """
 
     states: Tensor
-    slope: Tensor
-    made_of: Tensor
+    slope: Tensor | None
+    products: list[Product]
     direct: Tensor
 
 
 class Gradients(NamedTuple):
-    """Norms of the states' gradients (C, T, B), and the gradients [W_hh | W_xh | b_h] (C, n, n + m + 1)."""
+    """Norms of the states' gradients (C, T, B), and the gradients of the weights by name."""
 
     norms: Tensor
-    weights: Tensor
+    weights: dict[str, Tensor]
 
 
 def supports(workload: Workload) -> bool:
-    """Whether every truncation of the workload is written here."""
-    return all(case.truncation.partition(":")[0] in TRUNCATIONS for case in workload.cases)
+    """Whether the cell and every truncation of the workload are written here."""
+    written = TRUNCATIONS.get(workload.cell, ())
+    return all(case.truncation.partition(":")[0] in written for case in workload.cases)
 
 
 def prepare(workload: Workload, networks: int) -> Callable[[Sequence[Network]], Answers]:  # noqa: ARG001
@@ -80,25 +107,28 @@ def prepare(workload: Workload, networks: int) -> Callable[[Sequence[Network]], 
 
     def run(batch: Sequence[Network]) -> Answers:
         firsts = range(0, len(batch), NETWORKS_AT_ONCE)
-        blocks = [stack(batch[first : first + NETWORKS_AT_ONCE]) for first in firsts]
+        blocks = [stack(workload.cell, batch[first : first + NETWORKS_AT_ONCE]) for first in firsts]
         return [answers for block in blocks for answers in measure(block, workload.cases)]
 
     return run
 
 
-def stack(networks: Sequence[Network]) -> Stack:
+def stack(name: str, networks: Sequence[Network]) -> Stack:
     """Put networks together and project their inputs."""
     import torch
 
-    params = {name: np.stack([network.params[name] for network in networks]) for name in networks[0].params}
-    W_xh, W_hh, b_h, W_hy, b_y = (torch.from_numpy(params[name]) for name in ("W_xh", "W_hh", "b_h", "W_hy", "b_y"))
+    params = {
+        key: torch.from_numpy(np.stack([network.params[key] for network in networks])) for key in networks[0].params
+    }
+    params["W_hh"] = params["W_hh"].mT.contiguous().mT  # its transpose is what states are multiplied with
     inputs, targets = (
         torch.from_numpy(np.stack(each)) for each in zip(*(network[1:3] for network in networks), strict=True)
     )
     coins = torch.from_numpy(np.stack([network.coins for network in networks], axis=1))
     C, T, B, m = inputs.shape
-    drive = torch.baddbmm(b_h[:, None], inputs.view(C, T * B, m), W_xh.mT).view(C, T, B, -1)
-    return Stack(inputs, drive, targets, coins[..., None, None], W_hh.mT.contiguous(), W_hy, b_y[..., None])
+    cell = CELLS[name](params)
+    drive = torch.baddbmm(cell.bias[:, None], inputs.view(C, T * B, m), params["W_xh"].mT).view(C, T, B, -1)
+    return Stack(name, cell, inputs, drive, targets, coins[..., None, None], params["W_hy"], params["b_y"][..., None])
 
 
 def measure(networks: Stack, cases: Sequence[Case]) -> list[dict[Case, Answer]]:
@@ -110,31 +140,35 @@ def measure(networks: Stack, cases: Sequence[Case]) -> list[dict[Case, Answer]]:
         if forward is not None and spec.startswith("fixed"):
             found |= by_windows(networks, forward, mine)
             continue
-        states = unrolled(networks, mine[-1])
-        forward = forward or look_back(networks, states)
-        found |= {case: by_graph(forward, states, case) for case in mine}
-    answers = {case: answers_of(found[case], found[case._replace(truncation="full")], networks) for case in cases}
-    return [{case: of_all[c] for case, of_all in answers.items()} for c in range(len(networks.W_hh))]
+        graph = unrolled(networks, mine[-1])
+        forward = forward or look_back(networks, graph.states)
+        found |= {case: by_graph(forward, graph, case) for case in mine}
+    answers = {case: answers_of(*found[case], found[case._replace(truncation="full")].weights) for case in cases}
+    return [{case: of_all[c] for case, of_all in answers.items()} for c in range(len(networks.W_hy))]
 
 
-def unrolled(networks: Stack, case: Case) -> list[Tensor]:
-    """h_1 .. h_T, (C, B, n) each, with their graph. A state that depends on no other is a leaf."""
+def unrolled(networks: Stack, case: Case) -> Graph:
+    """Forward over the case's steps. What depends on no state with a graph is a leaf."""
     name, _, tau = case.truncation.partition(":")
-    h = networks.drive[:, 0].tanh().requires_grad_()
-    states = [h]
+    C, _, B, _ = networks.inputs.shape
+    state = (networks.drive.new_zeros(C, B, networks.W_hy.shape[-1]),) * networks.cell.parts
+    graph = Graph([], [])
     if name == "random":
         pi = 1 - 1 / float(tau)
-        weights = (networks.coins < pi).to(h.dtype) / pi
-    for t, drive in enumerate(networks.drive[:, 1 : case.seq_len].unbind(1), start=1):
+        weights = (networks.coins < pi).to(networks.drive.dtype) / pi
+    for t, drive in enumerate(networks.drive[:, : case.seq_len].unbind(1)):
         if name == "chunked" and t % int(tau) == 0:
-            h = h.detach()
-        elif name == "random":
-            h = h.detach().lerp(h, weights[t - 1])  # the value is h's, whatever the weight
-        h = drive.baddbmm(h, networks.W_hh).tanh()
-        if not h.requires_grad:
-            h.requires_grad_()
-        states.append(h)
-    return states
+            state = tuple(part.detach() for part in state)
+        elif name == "random" and t:  # the value is the state's, whatever the weight
+            state = tuple(part.detach().lerp(part, weights[t - 1]) for part in state)
+        currents = networks.cell.currents(drive, state[0])
+        for current in currents:
+            if not current.requires_grad:
+                current.requires_grad_()
+        state = networks.cell.state(currents, *state)
+        graph.states.append(state[0])
+        graph.currents.append(currents)
+    return graph
 
 
 def look_back(networks: Stack, states: list[Tensor]) -> Forward:
@@ -144,15 +178,20 @@ def look_back(networks: Stack, states: list[Tensor]) -> Forward:
     hs = torch.stack([torch.zeros_like(states[0]), *states], 1).detach()
     C, T, B, n = hs[:, 1:].shape
     inputs, targets = networks.inputs[:, :T], networks.targets[:, :T]
-    made_of = torch.cat([hs[:, :-1], inputs, inputs.new_ones(C, T, B, 1)], -1)
+    of_matrices, one = {"W_hh": hs[:, :-1], "W_xh": inputs}, inputs.new_ones(C, T, B, 1)
+    products = []
+    for names in PRODUCTS[networks.name]:
+        beside = [of_matrices.get(name, one) for name in names]
+        products.append(Product(names, [part.shape[-1] for part in beside], torch.cat(beside, -1)))
     outputs = hs[:, 1:].reshape(C, T * B, n).requires_grad_()
     predictions = torch.baddbmm(networks.b_y, outputs, networks.W_hy.mT)
     errors = (predictions - targets.reshape(C, T * B, 1)).square().sum()
     (direct,) = torch.autograd.grad(errors, outputs)
-    return Forward(hs[:, 1:], 1 - hs[:, 1:].square(), made_of, direct.view(C, T, B, n))
+    slope = 1 - hs[:, 1:].square() if networks.name == "elman" else None
+    return Forward(hs[:, 1:], slope, products, direct.view(C, T, B, n))
 
 
-def by_graph(forward: Forward, states: list[Tensor], case: Case) -> Gradients:
+def by_graph(forward: Forward, graph: Graph, case: Case) -> Gradients:
     """One pass back through a graph, from the last state or from all of them up to the case's length."""
     import torch
 
@@ -160,20 +199,34 @@ def by_graph(forward: Forward, states: list[Tensor], case: Case) -> Gradients:
     every = case.loss_steps == "all"
     first = 0 if every else T - 1
     direct = forward.direct[:, first:T] / T if every else forward.direct[:, first:T]
-    arrived = torch.autograd.grad(states[first:T], states[:T], direct.unbind(1), retain_graph=True, allow_unused=True)
-    reached = [dh for dh in arrived if dh is not None]
-    return finish(forward, torch.stack(reached, 1), T)
+    kinds = [graph.states[:T]]
+    if forward.slope is None:
+        kinds += [list(kind) for kind in zip(*graph.currents[:T], strict=True)]
+    wanted = [tensor for kind in kinds for tensor in kind]
+    found = torch.autograd.grad(graph.states[first:T], wanted, direct.unbind(1), retain_graph=True, allow_unused=True)
+    arrived = [
+        torch.stack([one for one in found[k * T : (k + 1) * T] if one is not None], 1) for k in range(len(kinds))
+    ]
+    return finish(forward, arrived[0], arrived[1:], T)
 
 
-def finish(forward: Forward, dh: Tensor, T: int) -> Gradients:
-    """Norms and weight gradients from dL_b/dh_t of the last steps up to T, those that the loss reaches."""
+def finish(forward: Forward, dh: Tensor, sent: Sequence[Tensor], T: int) -> Gradients:
+    """Norms and weight gradients from dL_b/dh_t of the last steps up to T, those that the loss reaches.
+
+    `sent` is what arrives at what weights are multiplied to; without gates it follows from dL_b/dh_t.
+    """
     import torch
 
     C, reached, B, _ = dh.shape
+    steps = slice(T - reached, T)
     norms = dh.new_zeros(C, T, B)
-    torch.linalg.vector_norm(dh, dim=-1, out=norms[:, T - reached :])
-    dz = (forward.slope[:, T - reached : T] * dh).flatten(1, 2)
-    return Gradients(norms, dz.mT @ forward.made_of[:, T - reached : T].flatten(1, 2) / B)
+    torch.linalg.vector_norm(dh, dim=-1, out=norms[:, steps])
+    weights: dict[str, Tensor] = {}
+    sent = sent if forward.slope is None else [forward.slope[:, steps] * dh]
+    for (names, widths, made_of), dz in zip(forward.products, sent, strict=True):
+        product = dz.flatten(1, 2).mT @ made_of[:, steps].flatten(1, 2) / B
+        weights |= zip(names, product.split(widths, -1), strict=True)
+    return Gradients(norms, weights)
 
 
 def by_windows(networks: Stack, forward: Forward, cases: Sequence[Case]) -> dict[Case, Gradients]:
@@ -185,12 +238,12 @@ def by_windows(networks: Stack, forward: Forward, cases: Sequence[Case]) -> dict
         T = case.seq_len
         if case.loss_steps == "all":
             add_windows(networks, forward, tau, range(done, T), total)
-            found[case] = finish(forward, total[:, tau - 1 : tau - 1 + T] / T, T)
+            found[case] = finish(forward, total[:, tau - 1 : tau - 1 + T] / T, (), T)
             done = T
         else:
             alone = forward.states.new_zeros(total.shape)
             add_windows(networks, forward, tau, range(T - 1, T), alone)
-            found[case] = finish(forward, alone[:, tau - 1 : tau - 1 + T][:, -tau:], T)
+            found[case] = finish(forward, alone[:, tau - 1 : tau - 1 + T][:, -tau:], (), T)
     return found
 
 
@@ -207,7 +260,7 @@ def add_windows(networks: Stack, forward: Forward, tau: int, losses: range, tota
         h = before[:, a + late : b + late].flatten(1, 2)
         states = []
         for k in range(late, tau):
-            h = drive[:, a + k : b + k].flatten(1, 2).baddbmm(h, networks.W_hh).tanh()
+            h = drive[:, a + k : b + k].flatten(1, 2).baddbmm(h, networks.cell.W_hh).tanh()
             states.append(h if h.requires_grad else h.requires_grad_())
             h = states[-1]
         arrived = torch.autograd.grad(h, states, forward.direct[:, a:b].flatten(1, 2))
@@ -221,20 +274,3 @@ def pad(steps: Tensor, zeros: int) -> Tensor:
     import torch
 
     return torch.cat([steps.new_zeros(C, zeros, B, n), steps], 1)
-
-
-def answers_of(gradients: Gradients, full: Gradients, networks: Stack) -> list[Answer]:
-    """Answers of all networks in one case."""
-    import torch
-
-    n, m = networks.W_hh.shape[-1], networks.inputs.shape[-1]
-    g, g_full = gradients.weights.flatten(1), full.weights.flatten(1)
-    size, size_full = g.norm(dim=1), g_full.norm(dim=1)
-    error = (g - g_full).norm(dim=1) / size_full
-    cosine = torch.linalg.vecdot(g, g_full) / (size * size_full)
-    parts = zip(("W_hh", "W_xh", "b_h"), gradients.weights.split([n, m, 1], -1), strict=True)
-    norms = {name: part.flatten(1).norm(dim=1).tolist() for name, part in parts}
-    return [
-        Answer(dh, {name: norms[name][c] for name in ("W_xh", "W_hh", "b_h")}, *compared)
-        for c, (dh, *compared) in enumerate(zip(gradients.norms.numpy(), error.tolist(), cosine.tolist(), strict=True))
-    ]

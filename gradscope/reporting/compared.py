@@ -83,7 +83,7 @@ def reaches_trained(results: Results) -> Iterator[Finding]:
         table = reach_trained.table(results)
     except CannotDrawError:
         return
-    for panel, own in table[table["panel"].str.startswith(dots.MEASURES["half_life"])].groupby("panel"):
+    for panel, own in table[table["panel"].str.startswith(dots.MEASURES["half_life"])].groupby("panel", sort=False):
         medians = own.groupby(["network", "when"], sort=False)["steps"].median().unstack()
         parts = [f"{row.Index} from {_steps(row.initial)} to {_steps(row.trained)}" for row in medians.itertuples()]
         where = str(panel).partition(", ")[2]
@@ -115,11 +115,11 @@ def boundaries(results: Results) -> Iterator[Finding]:
         return
     found["difference"] = found["boundary"] - found["theory"]
     farthest = found.loc[found["difference"].abs().idxmax()]
-    words = [f"{row.panel} {row.boundary:.3f} ({row.theory:.3f})" for row in found.itertuples()]
+    words = [f"{row.panel}: {row.boundary:.3f} ({row.theory:.3f})" for row in found.itertuples()]
     shown = words if len(words) <= NAMED else [*words[: NAMED // 2], "…", *words[-NAMED // 2 :]]
     text = (
         f"Mean field has the boundary between vanishing and exploding at most {abs(farthest['difference']):.2g} away "
-        f"from where it is measured, the most for {farthest['panel']}. Measured (theory): {listed(shown)}."
+        f"from where it is measured, the most for {farthest['panel']}. Measured (theory), {'; '.join(shown)}."
     )
     names = {"half_width": "95 % interval ±", "vanishing_to": "all seeds vanish up to"}
     yield Finding(

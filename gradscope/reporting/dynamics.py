@@ -166,7 +166,7 @@ def _wrong_in(panel: str, wrong: pd.DataFrame) -> str:
     where = listed(radii if len(radii) <= 6 else [*radii[:3], "…", radii[-1]])
     worst = wrong.loc[wrong["difference"].abs().fillna(0.0).idxmax()]
     at = f"at {worst['spectral_radius']:g} " if len(radii) > 1 else ""
-    rate = f"{worst['slope']:.2g} ± {worst['slope_half_width']:.1g} nats a step"
+    rate = f"{worst['slope']:.2g} ± {worst['slope_half_width']:.2g} nats a step"
     does = f"gradients {DO[worst['happens']]} ({rate if np.isfinite(worst['slope']) else 'they are exactly zero'})"
     says = f"it says that they {DO[worst['says']]}" + (f" ({worst['median']:+.2g})" if worst["says"] != NEITHER else "")
     return f"{f'for {panel} ' if panel else ''}at spectral radius {where}: {at}{does}, although {says}"

@@ -174,6 +174,8 @@ def told_by(table: pd.DataFrame, results: Results, parameter: str) -> pd.DataFra
     else:
         table = table.assign(**{parameter: results.runs[parameter].iloc[0]})
     own = table[parameter]
+    if pd.api.types.is_bool_dtype(own):
+        return table.assign(**{parameter: _words(own)})
     return table.assign(**{parameter: own if pd.api.types.is_numeric_dtype(own) else own.astype(str)})
 
 
@@ -270,7 +272,7 @@ def decay_rates(table: pd.DataFrame, along: str | None = None) -> pd.DataFrame:
     And for each value of `along`, if that is the name of a column. Least squares over the lags after the transient
     (from a quarter of the length, at most 10 steps); exact zeros are left out. `state` says what the rate means:
     "vanishing" (negative), "exploding" (positive), "constant" (zero, but for rounding), "zero" (every gradient after
-    the transient is exactly zero) or "short" (too few lags to fit).
+    the transient is exactly zero, or most are and the others grow, as in a delay line) or "short" (too few lags).
     """
     rows = []
     by = ["panel", *([along] if along else []), "spectral_radius", "seed"]
@@ -281,6 +283,9 @@ def decay_rates(table: pd.DataFrame, along: str | None = None) -> pd.DataFrame:
             rows.append((*key, np.nan, "zero" if len(fitted) >= 3 and live.empty else "short"))
             continue
         rate = growth_rate(run["lag"].to_numpy(), run["log10_dh"].to_numpy())
+        if rate > 0 and len(live) < len(fitted) / 2:
+            rows.append((*key, np.nan, "zero"))
+            continue
         constant = abs(rate) * np.ptp(live["lag"]) < 1e-6
         rows.append((*key, rate, "constant" if constant else "vanishing" if rate < 0 else "exploding"))
     return pd.DataFrame(rows, columns=[*by, "rate", "state"]).astype({"rate": float})

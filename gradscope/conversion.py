@@ -100,7 +100,9 @@ def from_torch(cell: Cell, state: Mapping[str, Any], rnn: str = "rnn.", readout:
         raise InputError(f"a {type(state).__name__}", where="state", allowed="a mapping from names to tensors")
     for what, names in (("missing", wanted.keys() - state.keys()), ("unknown", state.keys() - wanted.keys())):
         if names:
-            raise InputError(f"{what}: {', '.join(sorted(names))}", where="state", allowed=", ".join(wanted))
+            told, given = ", ".join(sorted(names)), ", ".join(map(str, state))
+            hint = f"given: {given}; rnn={rnn!r} and readout={readout!r} are what names begin with"
+            raise InputError(f"{what}: {told}", where="state", allowed=", ".join(wanted), hint=hint)
     shapes = cell.shapes()
     found: Parameters = {}
     for name, place in wanted.items():

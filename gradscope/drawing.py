@@ -139,7 +139,7 @@ def _alphabetical(title: str) -> list[Any]:
 
 def _wrapped(title: str, width: float) -> str:
     """A title on as many lines as it needs at a width in inches."""
-    letters = int(72.0 * width / (0.55 * mpl.rcParams["font.size"]))
+    letters = int(72.0 * width / (0.6 * mpl.rcParams["font.size"]))
     return "\n".join(textwrap.wrap(title, letters))
 
 

@@ -142,7 +142,8 @@ def _half_width(growth: Growth) -> NDArray[np.float64]:
     if (B := len(each)) > 1:
         finite = np.isfinite(each).all(axis=0)
         spread = np.where(finite, each, 0.0).std(axis=0, ddof=1) / np.sqrt(B)
-        widest = np.fmax(widest, np.where(finite, spread, np.nan) * stats.t.ppf(quantile, B - 1))
+        told = finite & (spread > 0.0)  # examples that are all the same say nothing of others
+        widest = np.fmax(widest, np.where(told, spread, np.nan) * stats.t.ppf(quantile, B - 1))
     return widest
 
 

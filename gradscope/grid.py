@@ -264,6 +264,11 @@ def _not_a_key(key: str, known: Mapping[str, Any], where: str) -> InputError:
     options = set[str]().union(*(own for family in FAMILIES for own in options_of(family).values()))
     if key in options:
         return InputError("is an option of none of the cells and tasks chosen", where=where, hint="remove it")
+    for measure, keys in MEASURED.items():
+        if key in keys:
+            return InputError(
+                "is not a key of what is measured", where=where, hint=f'it is one of measure = "{measure}"'
+            )
     return unknown("key", key, ({*known} - {"seed"}) | options | {"name", "seeds"}, where=where)
 
 
@@ -377,6 +382,9 @@ def _check_jacobians(point: Mapping[str, Any], cell: Cell, shortest: int) -> Non
     if shortest <= 2 * point["washout"]:
         what = f"{shortest} steps, but the first and the last {point['washout']} are left out"
         raise InputError(what, where="seq_len", allowed="more than twice the washout", hint="lower washout")
+    if point["trajectories"] > point["batch_size"]:
+        what = f"{point['trajectories']}, but there are {point['batch_size']} examples"
+        raise InputError(what, where="trajectories", allowed=f"at most the batch_size, {point['batch_size']}")
     if not point["tied"]:
         check_untied(cell)
 

@@ -170,7 +170,9 @@ def check_untied(cell: Cell) -> None:
     """Raise InputError for a cell whose state is not mixed by a single W_hh (n, n)."""
     n = cell.hidden_size
     if cell.shapes().get("W_hh") != (n, n) or cell.state_size != n:
-        raise InputError(f"false, for a {type(cell).__name__}", where="tied", allowed="a cell with one W_hh (n, n)")
+        raise InputError(
+            f"false, for cell {type(cell).__name__.lower()}", where="tied", allowed="a cell with one W_hh (n, n)"
+        )
 
 
 # --- one step ---------------------------------------------------------------------------------------------------------
@@ -282,7 +284,8 @@ class Flag:
         L, new = _lq(rows)
         diagonal = np.abs(np.diagonal(L, axis1=-2, axis2=-1))
         largest = np.linalg.norm(L, axis=-1).max(axis=-1, keepdims=True)
-        near = np.divide(largest, diagonal, out=np.full(was.shape, np.inf), where=diagonal > 0.0)
+        with np.errstate(over="ignore"):
+            near = np.divide(largest, diagonal, out=np.full(was.shape, np.inf), where=diagonal > 0.0)
         near[~was] = 1.0
         lost |= (near > _LOST).any(axis=-1)
         if not lost.any():

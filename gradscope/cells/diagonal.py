@@ -1,4 +1,5 @@
-"""`diagonal`: the linear recurrent unit: n/2 complex units, each by itself, with a parametrisation that is stable.
+"""`diagonal`: h_t = lambda h_{t-1} + gamma W_xh x_t with n/2 complex units, each by itself, |lambda| < 1: the linear
+recurrent unit.
 
     h_t = lambda h_{t-1} + gamma W_xh x_t,   lambda = exp(-exp(nu_log) + i exp(theta_log)),   gamma = exp(gamma_log)
     yhat_t = W_hy [Re h_t | Im h_t] + b_y
@@ -174,6 +175,7 @@ class Diagonal:
                 f"{spectral_radius!r}, but the parametrisation of cell diagonal is stable, |lambda| < 1",
                 where="spectral_radius",
                 allowed="a number > 0 and < 1",
+                hint="as spectral_radius = 0.95",
             )
 
     def _check_own(self, ensemble: str) -> None:

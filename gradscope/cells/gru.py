@@ -1,4 +1,4 @@
-"""`gru`: the gated recurrent unit, by PyTorch's equations.
+"""`gru`: h_t = (1 - z_t) n_t + z_t h_{t-1} with gates r, z and candidate n of [h_{t-1} | x_t], by PyTorch's equations.
 
     r_t = sigmoid(W_xr x_t + b_xr + W_hr h_{t-1} + b_hr)        what the candidate sees of the old state
     z_t = sigmoid(W_xz x_t + b_xz + W_hz h_{t-1} + b_hz)        what is kept of the old state

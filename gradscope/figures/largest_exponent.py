@@ -2,10 +2,11 @@
 
 Top: the largest Lyapunov exponent, nats a step, against the spectral radius, longest sequences: below 0 gradients
 vanish, above 0 they explode, and bounded states (of tanh networks) are chaotic. Bottom: the dimension of what the
-states move on, by Kaplan & Yorke (1979), in parts of the state's size: 0 where all exponents are below 0. Lines: median
-over seeds; bands: 10 % to 90 % of the seeds. Thin black: theory, mean field (many units, white input; Molgedey,
-Schuchhardt & Schuster 1992), below which finite networks lie; of linear networks the log of the spectral radius, or, if
-W_hh is another Gaussian one at every step, the largest exponent of a product of such matrices (Newman 1986).
+states move on, if they are bounded, by Kaplan & Yorke (1979), in parts of the state's size: 0 where all exponents are
+below 0. Lines: median over seeds; bands: 10 % to 90 % of the seeds. Thin black: theory, mean field (many units, white
+input; Molgedey, Schuchhardt & Schuster 1992), below which finite networks lie; of linear networks the log of the
+spectral radius, or, if W_hh is another Gaussian one at every step, the largest exponent of a product of such matrices
+(Newman 1986).
 """
 
 import numpy as np

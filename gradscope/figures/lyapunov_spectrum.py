@@ -27,6 +27,8 @@ def table(results: Results) -> pd.DataFrame:
     found = stability.spectrum(results)
     if found["share"].nunique() < 2:
         raise CannotDrawError("needs runs with finite states and two exponents or more")
+    if not np.isfinite(found["exponent"]).any():
+        raise CannotDrawError("needs runs with an exponent that is finite: here all dimensions are lost")
     found, hue = analysis.lines(found, results, LINES)
     by = ["panel", hue, "share"]
     with np.errstate(invalid="ignore"):
@@ -39,6 +41,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """A panel for each value of what else is swept."""
     hue = hue_of(table)
     looks = looks_for(hue, table[hue])
+    table = table[np.isfinite(table["median"]).groupby(table["panel"]).transform("any")]
     figure, axes = grid(table["panel"].unique(), "index / state size", "exponent (nats a step)", sharey=False)
     marked = analysis.few(looks) if hue == "spectral_radius" else looks
     for panel, (ax,) in axes.items():

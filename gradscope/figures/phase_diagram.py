@@ -17,6 +17,7 @@ from gradscope import analysis, maps
 from gradscope.drawing import NAMES, CannotDrawError, grid, hue_of
 from gradscope.results import Results
 
+UPRIGHT = 6  # columns beyond which words that do not fit stand upright
 LINES = "input_scale"  # the columns: by this or whatever else is swept beside the spectral radius
 
 
@@ -58,6 +59,9 @@ def draw(table: pd.DataFrame) -> Figure:
     values = values if isinstance(values[0], str) else sorted(values)
     for panel, (ax,) in axes.items():
         image = maps.columns(ax, table[table["panel"] == panel], second, values, "rate", norm)
+        if len(values) > UPRIGHT:
+            for label in ax.get_xticklabels():
+                label.set_rotation(90.0 if label.get_rotation() else 0.0)
     for panel, (ax,) in axes.items():
         own = table[table["panel"] == panel]
         maps.mark_columns(ax, own, second, values)

@@ -60,7 +60,7 @@ def _words(part: str) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each network, a line for each part."""
-    looks = looks_for("part", table["part"])
+    looks = looks_for("part", sorted(table["part"].unique(), key=lambda part: (part[0] != "h", part)))
     label = r"$\log_{10}$ of the gradient's norm"
     figure, axes = grid(table["panel"].unique(), "lag $T - t$ (steps)", label, sharey=False)
     for panel, (ax,) in axes.items():
@@ -70,6 +70,7 @@ def draw(table: pd.DataFrame) -> Figure:
         for part, line in own.dropna(subset="theory").groupby("part"):
             ax.plot(line["lag"], line["theory"], color="black", linewidth=0.5, label="_theory", gid=f"theory {part}")
         ax.set_ylim(low, high)
-    for ax in last_column(axes):
+    alike = len(set(table.groupby("panel")["part"].agg(frozenset))) == 1
+    for ax in last_column(axes) if alike else [ax for (ax,) in axes.values()]:
         label_ends(ax)
     return figure

@@ -1,8 +1,10 @@
 """Recurrent weights and saturation while a network learns.
 
-Against the training step: spectral radius and norm of W_hh; mean slope f' of the activation over units, examples and
-steps of a minibatch, and the share of units whose slope is below a tenth of the greatest that the activation has, and
-so hardly pass a gradient on. Lines: median over seeds; bands: 10 % to 90 % of the seeds.
+Against the training step: spectral radius and norm of W_hh (of an lstm or gru those of the candidate's block, of a
+diagonal network those of its lambda, of a stack those of the bottom layer); of cells with one activation, its mean
+slope f' over units, examples and steps of a minibatch, and the share of units whose slope is below a tenth of the
+greatest that the activation has, and so hardly pass a gradient on. Lines: median over seeds; bands: 10 % to 90 % of the
+seeds.
 """
 
 import numpy as np

@@ -8,8 +8,8 @@ import numpy as np
 
 from gradscope import analysis, dots, lags
 from gradscope.drawing import CannotDrawError
-from gradscope.figures import reach_trained
-from gradscope.reporting.finding import Finding, about, listed
+from gradscope.figures import reach_trained, sensitivity
+from gradscope.reporting.finding import Finding, about
 from gradscope.results import Results
 
 MATCHED = {  # values of the key `match`
@@ -130,6 +130,35 @@ def boundaries(results: Results) -> Iterator[Finding]:
         rows=found.drop(columns="outcome").rename(columns=names).reset_index(drop=True),
         source="timesteps: log10_dh against lag; last-step losses, full BPTT; theory: many units, white input",
     )
+
+
+def states_and_moduli(results: Results) -> Iterator[Finding]:
+    """How gradients of diagonal networks grow as |lambda| goes to 1: by states, by |lambda|, and by what is learnt."""
+    try:
+        table = sensitivity.table(results)
+    except CannotDrawError:
+        return
+    for panel, own in table.groupby("panel", observed=True):
+        ratio = own.pivot_table(index="spectral_radius", columns="measure", values="median")
+        law = own[own["measure"] == "modulus"].set_index("spectral_radius")["law"]
+        first, last = ratio.index[[0, -1]]
+        theory = f" (theory: {law[first]:.2g} to {law[last]:.2g})" if law.notna().all() else ""
+        text = (
+            f"as |lambda| goes from {first:g} to {last:g}, the gradient by |lambda| goes from "
+            f"{ratio['modulus'][first]:.2g} to {ratio['modulus'][last]:.2g} times that by the last state{theory}, "
+            f"though that by an earlier state is never more than {ratio['state'].max():.3g} times it; that by nu_log, "
+            f"which is learnt in place of |lambda|, is {ratio['nu_log'].min():.2g} to {ratio['nu_log'].max():.2g} "
+            "times it."
+        )
+        yield Finding(
+            about(str(panel), text),
+            "sensitivity",
+            "regimes",
+            str(panel),
+            "states and weights",
+            own.drop(columns="panel").reset_index(drop=True),
+            "runs.parquet: log10_grad_nu_log; timesteps: log10_dh; last-step losses, full BPTT",
+        )
 
 
 def _steps(lag: float) -> str:

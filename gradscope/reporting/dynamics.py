@@ -178,11 +178,10 @@ def _bound(name: str, own: pd.DataFrame) -> str:
     said = int((vanishing["says"] == VANISH).sum())
     broken = own[own["wrong"]]
     apart = own["difference"][np.isfinite(own["difference"])]
-    text = (
-        f"{CALLED[name]} bounds the rate from above: it is below 0, and so tells that gradients vanish, in {said} of "
-        f"{len(vanishing)} cases in which they do"
-    )
-    text += f"; in the median it is {apart.median():.2g} nats a step above the slope." if len(apart) else "."
+    said_so = f"it is below 0, and so tells that gradients vanish, in {said} of {len(vanishing)} cases in which they do"
+    above = f"in the median it is {apart.median():.2g} nats a step above the slope"
+    parts = [said_so] * (len(vanishing) > 0) + [above] * (len(apart) > 0)
+    text = f"{CALLED[name]} bounds the rate from above{': ' * bool(parts)}{'; '.join(parts)}."
     return text + (f" It is broken in {len(broken)} cases: doubt the sweep." if len(broken) and name == NORM else "")
 
 

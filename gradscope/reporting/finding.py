@@ -25,6 +25,13 @@ TOPICS = {  # in the order of the page
 }
 
 
+MATRICES = {  # what `spectral_radius` is of, in cells that do not have one W_hh (n, n)
+    "gru": "the candidate's block of W_hh",
+    "lstm": "the candidate's block of W_hh",
+    "diagonal": "the diagonal of all lambda",
+}
+
+
 class Finding(NamedTuple):
     """A sentence and what it rests on.
 

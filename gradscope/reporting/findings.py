@@ -10,6 +10,7 @@ import pandas as pd
 from gradscope import advice, analysis
 from gradscope.accounting import FEWER, has_draws, ledger
 from gradscope.clipping import QUANTILES, WIDEST, steps_for
+from gradscope.dynamics import OTHER_WEIGHTS
 from gradscope.history import History
 from gradscope.influence import CONVENTIONS, SUM, sign_threshold
 from gradscope.loading import Loaded, measure_of
@@ -47,7 +48,7 @@ def findings(results: Loaded) -> list[Finding]:
     if measure_of(results) == "training":
         found = (_caveats, compared.at_equal_cost, of_trainings, compared.reaches_trained)
         return [finding for part in found for finding in part(results)]
-    own = (compared.at_equal_cost, compared.reaches, compared.boundaries, _regimes)
+    own = (compared.at_equal_cost, compared.reaches, compared.boundaries, compared.states_and_moduli, _regimes)
     parts = (_caveats, *own, _reach, of_dynamics, _bias, _single_draws, _ledger, _clips, _descents)
     return [finding for part in parts for finding in part(results)]
 
@@ -67,6 +68,14 @@ def _caveats(results: Results) -> Iterator[Finding]:
             f"{count:,} of {everything} left float64's range on the way forward: no gradient.",
             detail="overflow",
             rows=_by_panel(results, overflowed),
+            source="runs.parquet: status",
+        )
+    if count := (status == OTHER_WEIGHTS).sum():
+        yield Finding(
+            f"{count:,} of {everything} have other weights at every step: they have exponents and singular values, but "
+            "no gradient of a loss, and are left out where gradients are told of.",
+            detail="untied",
+            rows=_by_panel(results, status == OTHER_WEIGHTS),
             source="runs.parquet: status",
         )
     for reason, failed in results.failed.items():
@@ -90,10 +99,11 @@ def _regimes(results: Results) -> Iterator[Finding]:
     runs = analysis.networks(results)
     for panel, own in analysis.regimes(results).groupby("panel", observed=True):
         level = _level(runs, str(panel))
-        text = _boundary_text(own) + _half_life_text(own) + _exceptions_text(own)
+        text = (_boundary_text(own) + _half_life_text(own) + _exceptions_text(own)).strip()
+        text += _turning_text(results, str(panel), own)
         if text:
             yield Finding(
-                about(str(panel), text.strip(), level),
+                about(str(panel), text[0].lower() + text[1:], level),
                 "radius-lag-map",
                 "regimes",
                 str(panel),
@@ -187,10 +197,28 @@ def _half_life_text(regimes: pd.DataFrame) -> str:
     return text + "."
 
 
+def _turning_text(results: Results, panel: str, regimes: pd.DataFrame) -> str:
+    """Where gradients that are said to grow are less than half of what they are at lag 0 at most lags."""
+    if "exploding" not in set(regimes["state"]) or set(results.runs["cell"]) == {"elman"}:
+        return ""
+    table = analysis.changes(analysis.reach(results))
+    table = table[table["panel"] == panel]
+    halved = table.groupby(["spectral_radius", "seed"])["decades"].median() < np.log10(0.5)
+    grown = regimes[regimes["state"] == "exploding"].set_index(["spectral_radius", "seed"]).index
+    radii = sorted({radius for radius, seed in grown if halved.get((radius, seed), False)})
+    if not radii:
+        return ""
+    where = f"{radii[0]:g}" if len(radii) == 1 else f"{radii[0]:g} to {radii[-1]:g}"
+    return (
+        f" But at spectral radius {where} they fall first: at most lags less than half of what there is at lag 0 is "
+        "left, and what grows is near the beginning of the sequence, where states have not settled (see the credit map)."
+    )
+
+
 def _exceptions_text(regimes: pd.DataFrame) -> str:
     """Where there is no rate, and why."""
     text = ""
-    for state, reason in (("overflow", "the forward states overflow"), ("zero", "gradients are exactly zero")):
+    for state, reason in (("overflow", "the forward states overflow"), ("zero", "gradients come to be exactly zero")):
         radii = sorted(regimes.loc[regimes["state"] == state, "spectral_radius"].unique())
         if radii:
             where = f"{radii[0]:g}" if len(radii) == 1 else f"{radii[0]:g} to {radii[-1]:g}"

@@ -10,7 +10,7 @@ import pandas as pd
 from gradscope import outcomes
 from gradscope.evaluation import NETWORK, PERIODS
 from gradscope.history import History
-from gradscope.reporting.finding import Finding, listed, loss_of, percent, power
+from gradscope.reporting.finding import MATRICES, Finding, listed, loss_of, percent, power
 from gradscope.runs import NOT_CLIPPED
 
 LOSSES = {"mse": "mean squared error", "cross_entropy": "cross-entropy, nats"}
@@ -164,9 +164,10 @@ def _weights(history: History) -> Iterator[Finding]:
     if looks.empty:
         return
     first, last = looks.iloc[0], looks.iloc[-1]
+    matrix = MATRICES.get(str(history.run["cell"]), "W_hh") + " of the bottom layer" * (history.run["num_layers"] > 1)
     text = (
-        f"The spectral radius of W_hh went from {first['spectral_radius']:.3g} to {last['spectral_radius']:.3g}, its "
-        f"spectral norm from {first['spectral_norm']:.3g} to {last['spectral_norm']:.3g}"
+        f"The spectral radius of {matrix} went from {first['spectral_radius']:.3g} to {last['spectral_radius']:.3g}, "
+        f"its spectral norm from {first['spectral_norm']:.3g} to {last['spectral_norm']:.3g}"
     )
     if np.isfinite([first["saturated_share"], last["saturated_share"]]).all():
         before, after = (percent(100.0 * look["saturated_share"]) for look in (first, last))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradscope import analysis, outcomes
-from gradscope.reporting.finding import Finding, about, holding, listed, loss_of, percent
+from gradscope.reporting.finding import MATRICES, Finding, about, holding, listed, loss_of, percent
 from gradscope.results import Results
 from gradscope.runs import NOT_CLIPPED
 
@@ -175,17 +175,30 @@ def _shares(median: float, least: float, greatest: float) -> str:
 
 
 def _radii(runs: pd.DataFrame) -> Iterator[Finding]:
-    """The spectral radius of W_hh after training, by what it was before."""
+    """The spectral radius after training, by what it was before; that of each cell, where there are several."""
     runs = runs[~runs["lost"]].dropna(subset="trained_radius")
     if runs.empty:
         return
-    table = runs.groupby("spectral_radius")["trained_radius"].agg(["median", "min", "max", "size"]).reset_index()
-    table.columns = ["before", "after: median", "least", "greatest", "trainings"]
-    shown = table.iloc[sorted({0, len(table) // 2, len(table) - 1})]
-    said = [
-        f"from {before:g} to {after:.3g}" for before, after in zip(shown["before"], shown["after: median"], strict=True)
-    ]
-    text = f"The spectral radius of W_hh went {listed(said)} (medians over the trainings that did not diverge)."
+    by = ["cell", "spectral_radius"]
+    table = runs.groupby(by)["trained_radius"].agg(["median", "min", "max", "size"]).reset_index()
+    table.columns = ["cell", "before", "after: median", "least", "greatest", "trainings"]
+    cells = list(runs["cell"].unique())
+    went = {cell: _went(table[table["cell"] == cell]) for cell in cells}
+    over = "(medians over the trainings that did not diverge)"
+    text = f"The spectral radius of {MATRICES.get(cells[0], 'W_hh')} went {went[cells[0]]} {over}."
+    if len(cells) > 1:
+        text = f"The spectral radius went {over}: {'; '.join(f'{cell} {words}' for cell, words in went.items())}."
+        for matrix in dict.fromkeys(MATRICES[cell] for cell in cells if cell in MATRICES):
+            text += f" Of {listed([cell for cell in cells if MATRICES.get(cell) == matrix])} it is that of {matrix}."
+    else:
+        table = table.drop(columns="cell")
     yield Finding(
         text, "trained-weights", "training", detail="weights", rows=table, source="runs.parquet: trained_radius"
     )
+
+
+def _went(table: pd.DataFrame) -> str:
+    """From which radius to which, of the least, the middle and the greatest before training."""
+    shown = table.iloc[sorted({0, len(table) // 2, len(table) - 1})]
+    pairs = zip(shown["before"], shown["after: median"], strict=True)
+    return listed([f"from {before:g} to {after:.3g}" for before, after in pairs])

@@ -264,3 +264,9 @@ def test_impossible_requests_are_refused(options, message):
     cell, params = elman(np.eye(3))
     with pytest.raises(gs.InputError, match=message):
         lyapunov(cell, **{"params": params, "x": by_itself(20)} | options)
+
+
+def test_examples_that_are_all_the_same_have_no_interval():
+    cell = gs.cell("elman", hidden_size=4, input_size=1, output_size=1)
+    found = gs.lyapunov(cell, cell.init(seed=0, spectral_radius=1.5), np.zeros((6, 3, 1)), h0=np.ones(4), k=2)
+    assert np.isnan(found.half_width).all()

@@ -38,9 +38,13 @@ JACOBIAN = {"measure": "jacobian", "seq_len": 120, "hidden_size": 8}
             JACOBIAN | {"seq_len": 100},
             r"^seq_len: 100 steps, but the first and the last 50 are left out.*lower washout",
         ),
-        (JACOBIAN | {"tied": False, "cell": "lstm"}, r"^tied: false, for a Lstm; allowed: a cell with one W_hh"),
+        (JACOBIAN | {"tied": False, "cell": "lstm"}, r"^tied: false, for cell lstm; allowed: a cell with one W_hh"),
         (JACOBIAN | {"tied": "no"}, r"^tied: 'no'; allowed: true or false"),
-        ({"tied": False}, r"^tied: unknown key"),
+        ({"tied": False}, r"^tied: is not a key of what is measured; it is one of measure = \"jacobian\""),
+        (
+            JACOBIAN | {"batch_size": 2},
+            r"^trajectories: 4, but there are 2 examples; allowed: at most the batch_size, 2",
+        ),
         (
             {"measure": "jacobian", "task": "influence-balancing"},
             r"^measure: task influence-balancing has measurements",

@@ -58,6 +58,13 @@ def test_gradients_that_are_exactly_zero_after_the_transient_are_zero():
     assert list(analysis.decay_rates(table)["state"]) == ["zero"]
 
 
+def test_growth_that_ends_in_zeros_is_no_explosion():
+    table = line(0.2, length=100)
+    table.loc[table["lag"] > 30, "log10_dh"] = -np.inf  # as in a delay line of 31 units
+    (run,) = analysis.decay_rates(table).to_dict("records")
+    assert (run["state"], np.isnan(run["rate"])) == ("zero", True)
+
+
 def test_orthogonal_linear_networks_change_by_the_radius_at_each_step(orthogonal):
     found = analysis.decay_rates(analysis.reach(orthogonal))
     np.testing.assert_allclose(found["rate"], np.log(found["spectral_radius"]), rtol=1e-9)

@@ -24,6 +24,7 @@ def swept(folder, given, **overrides):
 
 def tiny(folder, measure="gradients", **keys):
     """A small sweep of nothing but these keys."""
+    folder.mkdir(exist_ok=True)
     experiment = folder / "tiny.toml"
     experiment.write_text(f'[sweep]\nmeasure = "{measure}"\n', encoding="utf-8")
     return swept(folder, experiment, **TINY | keys)
@@ -225,6 +226,18 @@ def test_weight_gradients_are_as_large_as_white_input_makes_them(tmp_path):
     modulus = table[table["measure"] == "modulus"].sort_values("distance", ascending=False)
     np.testing.assert_array_equal(lines["law modulus"].get_ydata(), modulus["law"])
     np.testing.assert_allclose(sorted(lines["law modulus"].get_xdata()), [0.1, 0.2, 0.5])
+    medians = table.set_index(["measure", "spectral_radius"])["median"]
+    told = " ".join(finding.text for finding in findings(results))
+    assert f"from {medians['modulus', 0.5]:.2g} to {medians['modulus', 0.9]:.2g} times that by the last state" in told
+    assert "by an earlier state is never more than 1 times it" in told
+
+
+def test_the_method_has_the_equations_of_the_cells_that_were_swept(tmp_path):
+    diagonal = tiny(tmp_path, cell="diagonal", spectral_radius=0.5)
+    text = gs.report(diagonal, formats=()).read_text(encoding="utf-8")
+    assert 'aria-label="h t is f of' not in text
+    assert "largest |λ|" in text
+    assert "transposed Jacobian" in text
 
 
 def test_other_inputs_have_no_law(tmp_path):
@@ -280,7 +293,15 @@ def test_findings_say_what_is_equal_and_how_far_each_reaches(celled, trained):
     assert len(reached) == 1
     assert "elman, 6 units: " in reached[0]
     assert "c of lstm, forget_bias = 2, 2 units: " in reached[0]
-    assert any("half of the last loss's gradient at lag 0 is left goes" in one.text for one in findings(trained))
+    texts = [finding.text for finding in findings(trained)]
+    delays = [
+        text.partition(":")[0] for text in texts if "half of the last loss's gradient at lag 0 is left goes" in text
+    ]
+    assert delays == ["delay = 1", "delay = 2"]
+    radii = trained.runs.groupby("cell", observed=True)["trained_radius"].median()
+    (weights,) = [text for text in texts if text.startswith("The spectral radius went")]
+    assert f"elman from 0.5 to {radii['elman']:.3g}; lstm from 0.5 to {radii['lstm']:.3g}." in weights
+    assert "Of lstm it is that of the candidate's block of W_hh." in weights
 
 
 def test_at_one_spectral_radius_findings_name_truncations(tmp_path):
@@ -335,3 +356,12 @@ def test_shipped_experiments_show_what_they_are_for(name, keys, shows, tmp_path)
         one.name: one for one in figures.write(results, tmp_path / "figures", formats=["png"], only=shows, dpi=50)
     }
     assert {figure: one.reason for figure, one in drawings.items()} == dict.fromkeys(shows, "")
+
+
+def test_gradients_that_fall_before_they_grow_are_not_just_said_to_explode(tmp_path):
+    """An LSTM that keeps nearly all begins with c = 0, and grows into it: near the beginning gradients are larger."""
+    keys = {"hidden_size": 16, "seq_len": 100, "spectral_radius": 0.95, "batch_size": 8}
+    for bias, turns in ((5.0, True), (0.0, False)):
+        results = tiny(tmp_path / str(bias), cell="lstm", forget_bias=bias, **TINY | keys)
+        text = " ".join(one.text for one in findings(results) if one.topic == "regimes")
+        assert ("explode" in text) == ("they fall first" in text) == turns

@@ -423,6 +423,17 @@ def test_the_largest_exponent_stands_above_the_dimension_with_mean_field_beneath
     np.testing.assert_allclose(lines(ax)["theory gaussian"].get_ydata(), law)
 
 
+def test_lines_of_tied_weights_and_others_are_named(products):
+    table = figures.table_of(products.viewed(hue="tied"), "largest-exponent")
+    assert set(table["tied"]) == {"tied", "not tied"}
+
+
+def test_networks_all_of_whose_dimensions_are_lost_have_no_spectrum(swept):
+    lost = swept(**STATIC | {"seq_len": 40}, activation="linear", ensemble="delay-line", spectral_radius=0.0)
+    with pytest.raises(CannotDrawError, match=r"^needs runs with an exponent that is finite"):
+        figures.table_of(lost, "lyapunov-spectrum")
+
+
 def test_non_normal_matrices_let_gradients_grow_beyond_their_radius(swept):
     names = ["orthogonal", "symmetric", "non-normal:0.9", "block:2"]
     results = swept(**STATIC | {"hidden_size": 16}, activation="linear", ensemble=names, spectral_radius=[0.7, 1.1])

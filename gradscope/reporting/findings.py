@@ -211,7 +211,7 @@ def _turning_text(results: Results, panel: str, regimes: pd.DataFrame) -> str:
     where = f"{radii[0]:g}" if len(radii) == 1 else f"{radii[0]:g} to {radii[-1]:g}"
     return (
         f" But at spectral radius {where} they fall first: at most lags less than half of what there is at lag 0 is "
-        "left, and what grows is near the beginning of the sequence, where states have not settled (see the credit map)."
+        "left, and what grows is near the beginning of the sequence, where states have not settled."
     )
 
 

@@ -75,7 +75,7 @@ def half(tmp_path, monkeypatch):
 
 
 def test_kills_at_random_moments_cost_nothing(tmp_path):
-    count = kill_again_and_again(20, seed=1, root=tmp_path)
+    count = kill_again_and_again(12, seed=1, root=tmp_path)
     kinds = ("driver", "group", "worker", "interrupt")
     assert {key: value for key, value in count.items() if key not in (*kinds, "sweeps")} == {
         "lost": 0,
@@ -83,7 +83,7 @@ def test_kills_at_random_moments_cost_nothing(tmp_path):
         "different": 0,
         "orphans": 0,
     }
-    assert sum(count.get(kind, 0) for kind in kinds) == 20
+    assert sum(count.get(kind, 0) for kind in kinds) == 12
 
 
 def test_a_stop_at_every_step_of_writing_costs_nothing(tmp_path, monkeypatch):

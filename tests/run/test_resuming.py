@@ -521,7 +521,7 @@ def test_a_text_that_cannot_be_learnt_is_refused(tmp_path, content, message):
         ("sine", {"delay": 3}, r"^delay: is an option of none of the cells and tasks chosen"),
         ("sine", {"measure": "gradients"}, r"^measure: 'gradients'; allowed: training"),
         ("sin", {}, r"^task: unknown task 'sin'; .*did you mean 'sine'"),
-        ("influence-balancing", {}, r": task influence-balancing trains by itself"),
+        ("influence-balancing", {}, r"task influence-balancing has measurements of its own"),
         (
             "adding",
             {"batching": "sequential"},

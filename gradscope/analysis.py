@@ -98,6 +98,8 @@ def _and(label: pd.Series, words: pd.Series) -> pd.Series:
 
 def is_swept(runs: pd.DataFrame, name: str) -> bool:
     """Whether a parameter takes several values within one cell and task, of hidden sizes also within one `match`."""
+    if runs[name].nunique() < 2:
+        return False
     within = ("cell", "task", *(("match", "num_layers") if name == "hidden_size" else ()))
     kinds = [runs[kind] for kind in within if kind != name and kind in runs]
     return bool(runs[[name]].groupby(kinds, observed=True)[name].nunique().max() > 1)

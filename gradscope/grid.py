@@ -382,7 +382,7 @@ def _check_jacobians(point: Mapping[str, Any], cell: Cell, shortest: int) -> Non
     if shortest <= 2 * point["washout"]:
         what = f"{shortest} steps, but the first and the last {point['washout']} are left out"
         raise InputError(what, where="seq_len", allowed="more than twice the washout", hint="lower washout")
-    if point["trajectories"] > point["batch_size"]:
+    if point["batch_size"] < point["trajectories"] != JACOBIAN["trajectories"][1]:  # that is at most so many
         what = f"{point['trajectories']}, but there are {point['batch_size']} examples"
         raise InputError(what, where="trajectories", allowed=f"at most the batch_size, {point['batch_size']}")
     if not point["tied"]:

@@ -190,8 +190,10 @@ def forget_lost(squares: Floats, lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     The parts of a state share an exponent. One that is so much smaller than the others that its square is at the end of
     its range is not known from there on: a zero may be an underflow where a step before, as `lost` (parts, C, 1, B)
-    says, digits were lost. Which were lost at this step is returned.
+    says, digits were lost. Which were lost at this step is returned. A state of one part has the exponent to itself.
     """
+    if len(squares) == 1:
+        return lost
     tiny = squares < 2.0 ** (0.9 * np.finfo(squares.dtype).minexp)
     gone = tiny & ((squares > 0.0) | lost)
     squares[gone] = np.nan

@@ -39,6 +39,14 @@ def absent(needed: str) -> str:
     return "" if any(map(shutil.which, BROWSERS)) else "Chromium is not installed: on Debian, apt-get install chromium"
 
 
+def left_out(config: pytest.Config) -> dict[str, str]:
+    """What is asked to run and cannot, and why: told by who reports, since workers of pytest-xdist collect."""
+    asked = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    files = [path for path in Path(__file__).parent.rglob("*.py") if any(map(path.is_relative_to, asked))]
+    needs = dict(filter(None, map(asks_for, files)))
+    return {what: reason for needed, what in needs.items() if (reason := absent(needed))}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
@@ -50,19 +58,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_RUN] = {}
+    config.stash[NOT_RUN] = left_out(config)
     for needed in config.getoption("require"):
         if reason := absent(needed):
             raise pytest.UsageError(f"--require {needed}: {reason}")
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests whose peer or browser is missing, and remember it."""
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the tests whose peer or browser is missing."""
     asked = asks_for(collection_path)
-    if asked is None or not (reason := absent(asked[0])):
-        return None
-    config.stash[NOT_RUN][asked[1]] = reason
-    return True
+    return True if asked and absent(asked[0]) else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -99,9 +99,11 @@ def test_every_format_and_the_numbers_are_written(name, written, sweep):
 
 def test_the_same_results_give_the_same_bytes(written, request, tmp_path):
     for fixture, (folder, drawn) in written.items():
-        figures.write(request.getfixturevalue(fixture), tmp_path / fixture, only=shown(fixture))
-        for path in (path for figure in drawn for path in figure.files.values()):
-            assert (tmp_path / fixture / path.name).read_bytes() == (folder / path.name).read_bytes()
+        formats = figures.FORMATS if fixture == "small" else ["svg"]  # one of each kind is enough of PNG and PDF
+        figures.write(request.getfixturevalue(fixture), tmp_path / fixture, formats, only=shown(fixture))
+        for kind, path in ((kind, path) for figure in drawn for kind, path in figure.files.items()):
+            if kind in ("csv", *formats):
+                assert (tmp_path / fixture / path.name).read_bytes() == (folder / path.name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_the_mean_norm_is_that_of_explicit_jacobians(swept):
     [
         ({"exponents": 7}, r"exponents: 7, but the state of cell elman has 6 numbers"),
         ({"washout": 20}, r"seq_len: 40 steps, but the first and the last 20 are left out"),
-        ({"tied": False, "cell": "lstm"}, r"tied: false, for a Lstm"),
+        ({"tied": False, "cell": "lstm"}, r"tied: false, for cell lstm"),
         ({"trajectories": 0}, r"trajectories: 0; allowed"),
     ],
 )

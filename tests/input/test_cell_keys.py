@@ -42,8 +42,8 @@ JACOBIAN = {"measure": "jacobian", "seq_len": 120, "hidden_size": 8}
         (JACOBIAN | {"tied": "no"}, r"^tied: 'no'; allowed: true or false"),
         ({"tied": False}, r"^tied: is not a key of what is measured; it is one of measure = \"jacobian\""),
         (
-            JACOBIAN | {"batch_size": 2},
-            r"^trajectories: 4, but there are 2 examples; allowed: at most the batch_size, 2",
+            JACOBIAN | {"batch_size": 2, "trajectories": 3},
+            r"^trajectories: 3, but there are 2 examples; allowed: at most the batch_size, 2",
         ),
         (
             {"measure": "jacobian", "task": "influence-balancing"},

@@ -56,13 +56,13 @@ def reaches(results: Results) -> Iterator[Finding]:
         several = own.groupby("panel")["part"].transform("size") > 1
         names = own["panel"].where(~several, own["part"] + " of " + own["panel"])
         parts = [
-            f"{name}: {_steps(row.half_life)}, {_steps(row.horizon)}"
+            f"{name}: half {_at(row.half_life)}, 1 % {_at(row.horizon)}"
             for name, row in zip(names, own.itertuples(), strict=True)
         ]
         rest = len(parts) - NAMED
         text = (
-            f"At spectral radius {radius:g} at most half of the gradient at lag 0 is left from this lag on, "
-            f"at most 1 % from this (medians over seeds): {'; '.join(parts[:NAMED])}"
+            f"At spectral radius {radius:g} at most half, and 1 %, of the gradient at lag 0 is left from this lag on "
+            f"(medians over seeds): {'; '.join(parts[:NAMED])}"
             f"{f'; {rest} more in the rows' if rest > 0 else ''}."
         )
         yield Finding(
@@ -159,6 +159,10 @@ def states_and_moduli(results: Results) -> Iterator[Finding]:
             own.drop(columns="panel").reset_index(drop=True),
             "runs.parquet: log10_grad_nu_log; timesteps: log10_dh; last-step losses, full BPTT",
         )
+
+
+def _at(lag: float) -> str:
+    return BEYOND if np.isposinf(lag) else f"at {lag:.3g}"
 
 
 def _steps(lag: float) -> str:

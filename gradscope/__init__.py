@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.padding import arrange
     from gradscope.reporting import report
     from gradscope.reporting.comparison import compare
+    from gradscope.reproducing import reproduce
     from gradscope.results import Results
     from gradscope.run import sweep
     from gradscope.truncations import truncation
@@ -56,6 +57,7 @@ _HOMES = {
     "load": "loading",
     "lyapunov": "exponents",
     "report": "reporting",
+    "reproduce": "reproducing",
     "style": "drawing",
     "sweep": "run",
     "to_torch": "conversion",
@@ -86,6 +88,7 @@ __all__ = [
     "load",
     "lyapunov",
     "report",
+    "reproduce",
     "style",
     "sweep",
     "to_torch",

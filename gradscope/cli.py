@@ -442,11 +442,15 @@ def bench(out: Path, workloads: tuple[str, ...], rounds: int | None, quick: bool
     "-o", "--out", type=click.Path(path_type=Path), default=Path("reports/gallery"), help="Folder.  [reports/gallery]"
 )
 @click.option("--check", is_flag=True, help="Run the experiments again and say which numbers differ.")
+@click.option(
+    "--papers", type=click.Path(path_type=Path), metavar="DIR", help="Papers as reproduced there.  [reproduced anew]"
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def gallery(names: tuple[str, ...], out: Path, check: bool, quiet: bool) -> None:
+def gallery(names: tuple[str, ...], out: Path, check: bool, papers: Path | None, quiet: bool) -> None:
     """Run the shipped experiments, all or some, and keep their figures in a folder, with the numbers to check them by.
 
-    Exit status 1 if the check finds other numbers.
+    With all experiments go all papers of `gradscope reproduce`, with the table of their claims. Exit status 1 if the
+    check finds other numbers.
     """
     from gradscope import gallery as galleries
 
@@ -455,12 +459,65 @@ def gallery(names: tuple[str, ...], out: Path, check: bool, quiet: bool) -> None
             click.echo(name)
 
     if not check:
-        galleries.make(out, names, say)
+        galleries.make(out, names, say, papers)
         return
-    found = galleries.check(out, names, say)
+    found = galleries.check(out, names, say, papers)
     for difference in found:
         click.echo(difference, err=True)
     if found:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every paper of the catalogue.")
+@click.option("--check", is_flag=True, help="Exit with status 1 if a claim fails. Without NAME: of every paper.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for them.  [reports/papers]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of what is drawn at random.  [0]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [number of cores]")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
+@click.option("-q", "--quiet", is_flag=True, help="Print claims that fail, and errors, only.")
+def reproduce(
+    names: tuple[str, ...],
+    everything: bool,
+    check: bool,
+    out: Path | None,
+    seed: int,
+    jobs: int | None,
+    opened: bool,
+    quiet: bool,
+) -> None:
+    """Reproduce published results: compute, draw the figures, and check every claim. Without NAME, list the papers.
+
+    Writes NAME/report.html, NAME/figures, NAME/claims.csv and index.html, the page over all papers.
+
+    \b
+    gradscope reproduce
+    gradscope reproduce pascanu-cliff meanfield --open
+    gradscope reproduce --all --check
+    """  # noqa: D301 - the mark that click looks for is a backspace
+    from gradscope import papers
+
+    if names and everything:
+        raise InputError("goes without NAME", where="--all", hint="leave out one of them")
+    if not (names or everything or check):
+        terminal.show_catalogue([papers.find(name) for name in papers.names()])
+        return
+    from gradscope.reproducing import OUT, SUMMARY
+    from gradscope.reproducing import reproduce as run_papers
+
+    root = out or OUT
+    chosen = list(names) or papers.names()
+    command = shlex.join(["gradscope", *sys.argv[1:]])
+    begun = time.monotonic()
+    with terminal.reproducing(len(chosen), quiet) as tell:
+        done = run_papers(chosen, root, seed=seed, jobs=jobs, tell=tell, command=command)
+    page = done[0].folder / "report.html" if len(done) == 1 else root / SUMMARY
+    if not quiet:
+        click.echo(f"{len(done)} paper{'s' * (len(done) != 1)} ({time.monotonic() - begun:.1f} s): {page}")
+    if opened:
+        click.launch(str(page))
+    if check and not all(one.held for one in done):
         raise click.exceptions.Exit(1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from gradscope.errors import InputError, unknown
 from gradscope.grid import FAMILIES, Sweep, options_of, own_ensembles, resolve
 
+TABLES = ("sweep", "paper", "claims")  # the last two in the files of papers, of which a sweep takes no notice
 SHIPPED = next(
     folder
     for folder in (Path(__file__).parent / "experiments", Path(__file__).parent.parent / "experiments")
@@ -74,11 +75,16 @@ def _without_options_of_others(given: dict[str, Any], key: str, choice: Any) -> 
     return {name: value for name, value in given.items() if name not in dropped}
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The [sweep] table of a TOML file, and the places where its keys stand."""
+def tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; InputError if it cannot be read."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The tables of a TOML file, and its text."""
     try:
         content = path.read_text(encoding="utf-8-sig")
-        tables = tomllib.loads(content)
+        return tomllib.loads(content), content
     except OSError as error:
         raise InputError(f"cannot read experiment: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
@@ -86,14 +92,19 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except tomllib.TOMLDecodeError as error:
         reason = str(error).replace("at end of document", f"at the end, line {len(content.splitlines())}")
         raise InputError(f"TOML syntax: {reason}", where=str(path)) from None
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The [sweep] table of a TOML file, and the places where its keys stand."""
+    found, content = _read(path)
     lines = _lines(content)
-    for table, value in tables.items():
-        if table != "sweep":
+    for table, value in found.items():
+        if table not in TABLES:
             where = f"{path}, line {lines[table,]}"
             if not isinstance(value, dict | list) or (isinstance(value, list) and not isinstance(value[0], dict)):
                 raise InputError(f"key {table!r} stands outside the table", where=where, hint="write it below [sweep]")
             raise unknown("table", table, ["sweep"], where=where)
-    keys = tables.get("sweep")
+    keys = found.get("sweep")
     if not isinstance(keys, dict):
         raise InputError("no [sweep] table", where=str(path))
     return dict(keys), {key: f"{path}, line {lines['sweep', key]}, {key}" for key in keys}

@@ -1,4 +1,4 @@
-"""The gallery: what the shipped experiments give, small enough to keep beside the code, and checked by a new run.
+"""The gallery: what experiments and papers give, small enough to keep beside the code, and checked by a new run.
 
 For each experiment its figures as PNG, for the default one also its report; `numbers.json` holds what a new run is held
 against: how many rows each figure has, and of each column its texts, or the extremes and quartiles of its numbers. Not
@@ -11,19 +11,22 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gradscope import experiment, figures
+from gradscope import experiment, figures, paper_gallery, papers
 from gradscope.drawing import CannotDrawError
 from gradscope.errors import InputError, unknown
 from gradscope.files import DamagedError, read_json, write_json, write_whole
 from gradscope.grid import measure_of
 from gradscope.reporting import report
 from gradscope.reporting.findings import findings
+from gradscope.reproducing import reproduce
+from gradscope.reproduction import Reproduction, reproduced
 from gradscope.results import Results
 from gradscope.run import sweep
 
@@ -36,9 +39,15 @@ TOLERANCE = 1e-3
 Say = Callable[[str], None]
 
 
-def make(folder: Path, names: Sequence[str] = (), say: Say = print) -> None:
-    """Run shipped experiments, all or some, and keep their figures, numbers and findings in a folder."""
-    kept = _kept(folder) if names else {}
+def make(folder: Path, names: Sequence[str] = (), say: Say = print, papers_at: Path | None = None) -> None:
+    """Run shipped experiments, all or some, and keep their figures, numbers and findings in a folder.
+
+    Also the papers, unless only some experiments are asked for: those in the folder `papers_at`, or new reproductions.
+    """
+    kept = (_kept(folder) or {}) if names else {}
+    if not names:
+        with _papers(papers_at, say) as done:
+            paper_gallery.keep(folder, done)
     for name, results in _run(names or experiment.names(), say):
         place = folder / name
         shutil.rmtree(place, ignore_errors=True)
@@ -58,10 +67,13 @@ def make(folder: Path, names: Sequence[str] = (), say: Say = print) -> None:
     write_whole(folder / "README.md", lambda path: path.write_text(_index(kept), encoding="utf-8"))
 
 
-def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str]:
-    """Run shipped experiments again, and say where their numbers differ from those that are kept."""
+def check(folder: Path, names: Sequence[str] = (), say: Say = print, papers_at: Path | None = None) -> list[str]:
+    """Run shipped experiments again, and say where their numbers differ from those that are kept.
+
+    Also the papers, as in `make`.
+    """
     kept = _kept(folder)
-    if not kept:
+    if kept is None:
         raise InputError("holds no gallery", where=str(folder), hint="gradscope gallery makes it")
     asked = list(names or experiment.names())
     found = [f"{name}: not in the gallery" for name in asked if name not in kept]
@@ -74,7 +86,23 @@ def check(folder: Path, names: Sequence[str] = (), say: Say = print) -> list[str
             found += [f"{name}: {figure}: {what}" for what in _differences(was[figure], now[figure])]
             if not (folder / name / f"{figure}.png").is_file():
                 found.append(f"{name}: {figure}.png is missing")
+    if not names:
+        with _papers(papers_at, say) as done:
+            found += paper_gallery.differences(folder, done)
     return found
+
+
+@contextmanager
+def _papers(folder: Path | None, say: Say) -> Iterator[list[Reproduction]]:
+    """Reproductions of all papers: those in a folder, or, if none is given, new ones."""
+    if folder:
+        done = reproduced(folder)
+        if missing := set(papers.names()) - {one.paper.name for one in done}:
+            raise InputError(f"lacks {', '.join(sorted(missing))}", where=str(folder), hint="gradscope reproduce --all")
+        yield done
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield reproduce(papers.names(), place, tell=lambda one: say(one.paper.name))
 
 
 def unsteady(name: str) -> bool:
@@ -144,11 +172,11 @@ def _run(names: Sequence[str], say: Say) -> Iterator[tuple[str, Results]]:
             yield name, sweep(name, Path(place) / name, command=f"gradscope sweep {name}")
 
 
-def _kept(folder: Path) -> dict[str, Any]:
+def _kept(folder: Path) -> dict[str, Any] | None:
     try:
         kept: dict[str, Any] = read_json(folder / NUMBERS)["experiments"]
     except FileNotFoundError:
-        return {}
+        return None
     except DamagedError as error:
         raise InputError(str(error), hint="gradscope gallery makes it again") from None
     return kept
@@ -158,6 +186,8 @@ def _index(kept: dict[str, Any]) -> str:
     """The gallery's page, for where Markdown is shown."""
     lines = [
         "# Gallery",
+        "",
+        f"[Papers, reproduced]({paper_gallery.FOLDER}/{paper_gallery.PAGE}): every claim with what was measured.",
         "",
         "What the shipped experiments give: `gradscope gallery` makes it, `gradscope gallery --check` runs them again",
         f"and holds the numbers of their figures against `{NUMBERS}` (but for trainings, where rounding grows).",

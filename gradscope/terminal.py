@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from gradscope.intent import Intent
     from gradscope.learning import Coming
     from gradscope.outlook import Outlook
+    from gradscope.paper import Paper
     from gradscope.progress import Progress
+    from gradscope.reproduction import Reproduction
 
 OUTCOMES = {"decaying": "green", "not decaying": "red"}  # the others are yellow
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
@@ -228,6 +230,51 @@ def show_ledger(table: pd.DataFrame) -> None:
         console.print(shown)
     for line in LEDGER:
         click.echo(line)
+
+
+def show_catalogue(catalogue: Sequence[Paper]) -> None:
+    """Print the papers that can be reproduced."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from gradscope.reporting.catalogue import kinds_in_words
+    from gradscope.reporting.references import cited
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("name", "what is claimed", "claims", "paper"):
+        table.add_column(name, no_wrap=name == "name")
+    table.add_column("time", justify="right", no_wrap=True)
+    for paper in catalogue:
+        claimed = f"{paper.title}"
+        source = cited(paper.sources)[0].short
+        table.add_row(
+            paper.name, claimed, f"{len(paper.claims)}: {kinds_in_words(paper)}", source, f"{paper.seconds:.0f} s"
+        )
+    Console(highlight=False).print(table)
+    click.echo("gradscope reproduce NAME... computes, draws and checks them; --all does it with every one.")
+
+
+@contextmanager
+def reproducing(number: int, quiet: bool) -> Iterator[Callable[[Reproduction], None]]:
+    """Prints each paper as it is done, with the claims that fail; meanwhile, on a terminal, how many are left."""
+    from rich.console import Console
+
+    console, left = Console(stderr=True, quiet=quiet), [number]
+    with console.status(f"{number} to do", spinner="line") as status:
+
+        def tell(done: Reproduction) -> None:
+            left[0] -= 1
+            status.update(f"{left[0]} to do")
+            if not quiet:
+                failing = len(done.failures)
+                held = f"{failing} of {len(done.summary)} claims FAILED" if failing else "all claims hold"
+                checks = f"{_count(len(done.summary), 'claim')}, {_count(len(done.claims), 'point')}"
+                click.echo(f"{done.paper.name}: {held} ({checks}, {_time(done.record['seconds'])})")
+            for failure in done.failures:
+                click.echo(failure, err=True)
+
+        yield tell
 
 
 def show_bench(found: dict[str, Any], out: Path) -> None:

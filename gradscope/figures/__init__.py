@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -175,23 +175,36 @@ def _measure(module: ModuleType) -> str:
 
 
 def _write(name: str, results: Loaded, folder: Path, formats: Sequence[str]) -> Drawn:
-    title, _, caption = (part.strip() for part in str(_module(name).__doc__).partition("\n"))
+    module = _module(name)
+    title, _, caption = (part.strip() for part in str(module.__doc__).partition("\n"))
     said = Drawn(name, title.rstrip("."), " ".join(caption.split()), {})
     try:
         table = table_of(results, name)
     except CannotDrawError as error:
         return said._replace(reason=str(error))
-    files = {kind: folder / f"{name}.{kind}" for kind in ("csv", *formats)}
-    write_whole(files["csv"], lambda path: table.to_csv(path, index=False))
     if (panels := table["panel"].nunique()) > MOST_PANELS:
+        _write_table(table, folder / f"{name}.csv")
         return said._replace(reason=f"{panels} panels are more than can be seen; their numbers are in {name}.csv")
-    drawn = _module(name).draw(table)
+    return save(said, table, module.draw, folder, formats)
+
+
+def save(
+    said: Drawn, table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure], folder: Path, formats: Sequence[str]
+) -> Drawn:
+    """Draw a table and write both into a folder, as NAME.csv and, in the style that is set, NAME.FORMAT."""
+    files = {kind: folder / f"{said.name}.{kind}" for kind in ("csv", *formats)}
+    _write_table(table, files["csv"])
+    drawn = draw(table)
     # Laid out once: each format's own fonts would move things a little, and the first would move the next.
     drawn.draw_without_rendering()
     drawn.set_layout_engine("none")
     for kind in formats:
         write_whole(files[kind], partial(drawn.savefig, format=kind, metadata=_METADATA[kind]))
     return said._replace(files=files, alt=in_words(table))
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    write_whole(path, lambda place: table.to_csv(place, index=False))
 
 
 def in_words(table: pd.DataFrame) -> str:

@@ -8,14 +8,19 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from gradscope import theory
+from gradscope.errors import unknown
 
 FAMILIES = ("cell", "ensemble", "truncation", "clip", "task", "optimizer")
 
 
 class Reference(NamedTuple):
-    """An entry: its key, its text as people read it, where it can be found ("" if not known), and its BibTeX."""
+    """An entry of the bibliography.
+
+    Its key, authors and year in short, its text as people read it, where it can be found ("" if not known), its BibTeX.
+    """
 
     key: str
+    short: str
     text: str
     address: str
     bibtex: str
@@ -31,6 +36,15 @@ def references(grid: dict[str, list[Any]], figures: Iterable[str]) -> list[Refer
     """
     used = {f"figure:{name}" for name in figures} | methods(grid)
     return [_reference(entry) for entry in _entries() if used & set(_fields(entry)["keywords"].split(", "))]
+
+
+def cited(keys: Sequence[str]) -> list[Reference]:
+    """The entries with these keys, in this order; InputError for a key that there is not."""
+    found = {reference.key: reference for reference in map(_reference, _entries())}
+    for key in keys:
+        if key not in found:
+            raise unknown("reference", key, found)
+    return [found[key] for key in keys]
 
 
 def methods(grid: dict[str, list[Any]]) -> set[str]:
@@ -76,7 +90,17 @@ def _reference(entry: str) -> Reference:
     parts = [f"{authors} ({fields['year']})", fields["title"], ", ".join(filter(None, [place, pages]))]
     text = re.sub(r"[{}]", "", ". ".join(filter(None, parts)) + ".").replace("..", ".")
     shown = re.sub(r"^\s+keywords.*\n", "", entry, flags=re.MULTILINE)
-    return Reference(key, text, _address(fields), shown)
+    return Reference(key, f"{_short(fields['author'])} ({fields['year']})", text, _address(fields), shown)
+
+
+def _short(authors: str) -> str:
+    """Authors by their surnames.
+
+    >>> _short("Bengio, Yoshua and Simard, Patrice and Frasconi, Paolo")
+    'Bengio et al.'
+    """
+    surnames = [re.sub(r"[{}]", "", author.partition(",")[0]) for author in authors.split(" and ")]
+    return f"{surnames[0]} et al." if len(surnames) > 2 else " & ".join(surnames)
 
 
 def _address(fields: dict[str, str]) -> str:

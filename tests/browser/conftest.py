@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +15,10 @@ import pandas as pd
 import pytest
 
 import gradscope as gs
-from gradscope import figures, measuring
+from gradscope import figures, measuring, papers
 from gradscope.engine import measure
 from gradscope.reporting.comparison import compare
+from gradscope.reproducing import reproduce
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -103,7 +105,26 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gs.report(gs.train("text", folder / "out", file=str(text), command=named, **keys))
 
 
-@pytest.fixture(scope="session", params=["report", "comparison", "training"])
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a reproduced paper that says hostile things."""
+    latch = papers.find("latch")
+    first, *others = latch.claims
+    said = replace(latch, title=HOSTILE, about=HOSTILE, claims=(replace(first, says=HOSTILE), *others))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(papers, "find", lambda _: said)
+        patch.setattr(papers, "names", lambda: ["latch"])
+        (done,) = reproduce(["latch"], tmp_path_factory.mktemp("papers"), jobs=1)
+    return done.folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def catalogue(paper: Path) -> Path:
+    """The page over all papers that were reproduced: that one."""
+    return paper.parent.parent / "index.html"
+
+
+@pytest.fixture(scope="session", params=["report", "comparison", "training", "paper"])
 def either(request: pytest.FixtureRequest) -> Path:
     """A page that gradscope writes."""
     return request.getfixturevalue(request.param)

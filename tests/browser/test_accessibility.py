@@ -37,6 +37,16 @@ def test_the_report_of_a_training_is_accessible(look, training, scheme, width):
     assert applied >= APPLIED
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1400)])
+@pytest.mark.parametrize("name", ["paper", "catalogue"])
+def test_the_pages_of_papers_are_accessible(look, request, name, scheme, width):
+    page = look(request.getfixturevalue(name), color_scheme=scheme, viewport={"width": width, "height": 800})
+    unfold(page)
+    found, applied = violations(page)
+    assert found == ""
+    assert applied >= APPLIED
+
+
 def test_what_is_not_accessible_is_found(visit, tmp_path):
     bad = tmp_path / "bad.html"
     pale = "<p style='color: #ccc; background: #fff'>pale</p>"

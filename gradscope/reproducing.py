@@ -1,0 +1,150 @@
+"""Reproduce papers: measure -> judge -> draw -> write, a folder for each, and a page over all of them.
+
+A folder is written whole and then put in place of the one before, so that none is ever half of one and half of another.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from gradscope import __version__, claims, papers
+from gradscope.crew import Crew, crew_of
+from gradscope.errors import GradscopeError, InputError
+from gradscope.figures import FORMATS
+from gradscope.files import sha256_of, write_json, write_whole
+from gradscope.locking import locked
+from gradscope.outlook import machine_cores
+from gradscope.paper import Paper
+from gradscope.reporting.catalogue import MADE, write_page, write_summary
+from gradscope.reproduction import CLAIMS, FIGURES, RECORD, SWEEP, TABLES, Reproduction, load, reproduced
+from gradscope.threads import one_blas_thread
+
+OUT = Path("reports/papers")
+SUMMARY = "index.html"
+LIBRARIES = ("numpy", "scipy", "pandas", "matplotlib")
+
+
+def reproduce(
+    names: Sequence[str],
+    out: str | Path = OUT,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    tell: Callable[[Reproduction], None] | None = None,
+    command: str = "",
+) -> list[Reproduction]:
+    """Reproduce papers of the catalogue into `out`/NAME, and write `out`/index.html over all that are there.
+
+    Parameters
+    ----------
+    names : of papers; in any order.
+    out : folder for all of them.
+    seed : of all that is drawn. Claims were settled with seed 0; another one tests them anew.
+    jobs : processes, each with one BLAS thread; the number of cores if not given.
+    tell : called with each as it is done.
+    command : how it was started, for the pages.
+
+    Raises
+    ------
+    InputError : an unknown paper, a seed that cannot be, a folder that holds something else or is being written.
+    GradscopeError : a claim that could not be judged, a figure that could not be written.
+
+    Examples
+    --------
+    `gs.reproduce(["latch"])[0].claims` is a table with a row for each point of each claim.
+    """
+    root = Path(out)
+    names = list(dict.fromkeys(names))
+    for name in names:
+        papers.find(name)
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"{seed!r}", where="seed", allowed="a whole number >= 0")
+    with locked(root, partial(_refuse, names=names)):
+        # The longest first, so that the last to end is a short one.
+        ordered = sorted(names, key=lambda name: -papers.find(name).seconds)
+        done = {}
+        with crew_of(None, 0, jobs or machine_cores(), len(ordered)) as crew:
+            for name in _finished(crew, [partial(_reproduce, name, root, seed, command) for name in ordered]):
+                done[name] = load(root / name)
+                if tell:
+                    tell(done[name])
+        write_summary(root / SUMMARY, reproduced(root), [papers.find(name) for name in papers.names()])
+    return [done[name] for name in names]
+
+
+def _finished(crew: Crew, calls: Sequence[Callable[[], str]]) -> Iterator[str]:
+    """What the calls return, as they do, until the crew is to stop."""
+    try:
+        running = {crew.executor.submit(call) for call in calls}
+        while running and not crew.stop.is_set():
+            ended, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
+    except BrokenExecutor:
+        raise GradscopeError("a worker process died: killed, or out of memory, of which --jobs 1 takes less") from None
+
+
+def _refuse(root: Path, names: Sequence[str]) -> None:
+    """Raise InputError for a folder in which something would be overwritten that is no reproduction."""
+    for name in names:
+        place = root / name
+        if place.exists() and not ((place.is_dir() and (place / RECORD).is_file()) or _empty(place)):
+            raise InputError("holds something else", where=str(place), hint="choose another folder with -o")
+    page = root / SUMMARY
+    if page.exists() and MADE not in page.read_text("utf-8", "replace"):
+        raise InputError("is a page of something else", where=str(page), hint="choose another folder with -o")
+
+
+def _empty(place: Path) -> bool:
+    return place.is_dir() and not any(place.iterdir())
+
+
+def _reproduce(name: str, root: Path, seed: int, command: str) -> str:
+    """Reproduce one paper, in this process; its name."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as place, one_blas_thread():
+        new = Path(place) / name
+        new.mkdir()
+        _write(papers.find(name), new, seed, command)
+        old = root / name
+        if old.exists():
+            old.rename(Path(place) / "before")
+        new.rename(old)
+    return name
+
+
+def _write(paper: Paper, folder: Path, seed: int, command: str) -> None:
+    begun, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
+    measured = paper.measure(seed, folder / SWEEP)
+    judged = claims.judge(paper.claims, measured.tables)
+    seconds = time.monotonic() - begun
+    (folder / FIGURES).mkdir()
+    (folder / TABLES).mkdir()
+    drawn = measured.draw(folder / FIGURES, FORMATS)
+    for one in drawn:
+        if not one.files:
+            raise GradscopeError(f"{paper.name}: figure {one.name} cannot be drawn: {one.reason}")
+    for name, table in measured.tables.items():
+        named = table.index.names != [None]
+        write_whole(folder / TABLES / f"{name}.csv", partial(table.to_csv, index=named))
+    write_whole(folder / CLAIMS, partial(judged.to_csv, index=False))
+    record = {
+        "name": paper.name,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "started": started.isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {"gradscope": __version__, "python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+        "platform": f"{platform.system()}, {platform.machine()}",
+        "claims": sha256_of(folder / CLAIMS),
+        "figures": [{"name": one.name, "title": one.title, "caption": one.caption, "alt": one.alt} for one in drawn],
+    }
+    write_json(folder / RECORD, record, indent=1)
+    write_page(folder / "report.html", load(folder))

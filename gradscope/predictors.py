@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from gradscope import analysis, stability
+from gradscope import analysis, gating, stability
 from gradscope.results import Results
 from gradscope.stability import NETWORK
-from gradscope.theory import gate_factor, norm_bound
+from gradscope.theory import norm_bound
 
 SLOPE = "measured slope"
 RADIUS, NORM, JACOBIAN = "spectral radius", "norm of W_hh", "mean norm of Jacobians"
@@ -25,7 +25,6 @@ BOUNDS = (NORM, JACOBIAN)
 VANISH, NEITHER, EXPLODE, UNKNOWN = "vanish", "neither", "explode", "not known"
 _WORDS = {-1: VANISH, 0: NEITHER, 1: EXPLODE}
 ROUNDING = 1e-6  # nats a step, up to which a rate is none
-_GATES = {"lstm": "forget_bias", "gru": "update_bias"}  # the bias of the gate that keeps, where `chrono` draws none
 
 
 def rates(results: Results) -> pd.DataFrame:
@@ -57,19 +56,9 @@ def _predicted(own: pd.DataFrame, results: Results) -> dict[str, pd.Series]:
         NORM: pd.Series(norms, own.index).where(alone),
         JACOBIAN: own["jacobian_norm"],
         FIELD: stability.theoretical_rates(own, results).where(activation != "linear"),
-        GATES: _of_gates(own).where(own["num_layers"] == 1),
+        GATES: np.log(gating.factors(own)),
         EXPONENT: own["lyapunov_max"],
     }
-
-
-def _of_gates(own: pd.DataFrame) -> pd.Series:
-    """The logarithm of the factor a step of a gated cell with small weights."""
-    found = pd.Series(np.nan, own.index)
-    for cell, bias in _GATES.items():
-        if bias in own:
-            these = (own["cell"] == cell) & (own["chrono"] == 0)
-            found[these] = [float(np.log(gate_factor(value))) for value in own.loc[these, bias]]
-    return found
 
 
 class Verdict(NamedTuple):

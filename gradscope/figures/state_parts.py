@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradscope import analysis, lags
+from gradscope import analysis, gating, lags
 from gradscope.drawing import CannotDrawError, band_lines, grid, label_ends, last_column, looks_for, panel_of
 from gradscope.results import Results
 from gradscope.theory import gate_factor
@@ -33,7 +33,8 @@ def table(results: Results) -> pd.DataFrame:
             "and full truncation"
         )
     keep = results.runs.set_index(results.runs["run_id"].astype(str))
-    found = found.assign(factor=found["run_id"].map(_forget_gate(keep)), part=found["part"].map(_words))
+    gates = gating.biases(keep).map(gate_factor, na_action="ignore")
+    found = found.assign(factor=found["run_id"].map(gates), part=found["part"].map(_words))
     line = ["panel", "spectral_radius", "part"]
     medians = analysis.quantiles(found, [*line, "lag"], "log10")
     factors = found.groupby(line, observed=True)["factor"].agg(["min", "max"]).reset_index()
@@ -44,13 +45,6 @@ def table(results: Results) -> pd.DataFrame:
     several = len(medians["spectral_radius"].unique()) > 1
     medians["panel"] = panel_of(medians) if several else medians["panel"]
     return medians.drop(columns=["spectral_radius", "factor"])
-
-
-def _forget_gate(runs: pd.DataFrame) -> pd.Series:
-    """What an LSTM's forget gate lets through at small weights, nan where its units have biases of their own."""
-    if "forget_bias" not in runs:
-        return pd.Series(np.nan, index=runs.index)
-    return runs.loc[runs["chrono"] == 0, "forget_bias"].dropna().map(gate_factor).reindex(runs.index)
 
 
 def _words(part: str) -> str:

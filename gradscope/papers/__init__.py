@@ -112,15 +112,17 @@ def _said(documented: Any) -> tuple[str, str]:
 
 
 def _swept(name: str, path: Path) -> Paper:
-    found, about = claimed(path), described(path)
-    texts = {key: " ".join(getattr(about, key).split()) for key in ("title", "about", "setup", "repeats")}
+    found, claims = described(path), claimed(path)
     return Paper(
         name,
-        sources=about.sources,
-        seconds=about.seconds,
-        claims=found,
-        measure=lambda seed, folder: _run(path, about, found, seed, folder),
-        **texts,
+        found.title,
+        found.about,
+        found.setup,
+        found.sources,
+        found.repeats,
+        found.seconds,
+        claims,
+        lambda seed, folder: _run(path, found, claims, seed, folder),
     )
 
 
@@ -164,7 +166,10 @@ def _tupled(claim: Any, where: str) -> Any:
 
 
 def _made(kind: Callable[..., T], given: Any, where: str) -> T:
-    """A Struct or dataclass of the keys of a TOML table; InputError, said to stand at `where`, if it cannot be."""
+    """A Struct or dataclass of the keys of a TOML table, texts as one line.
+
+    Raises InputError, said to stand at `where`, for an unknown key, one that is missing, or another type.
+    """
     if not isinstance(given, dict):
         raise InputError(f"{given!r}", where=where, allowed="a table")
     own = {key.name: key.required for key in msgspec.inspect.type_info(kind).fields}  # type: ignore[attr-defined]
@@ -178,7 +183,7 @@ def _made(kind: Callable[..., T], given: Any, where: str) -> T:
     types, values = get_type_hints(kind), {}
     for key, value in given.items():
         try:
-            values[key] = msgspec.convert(value, types[key])
+            values[key] = msgspec.convert(_line(value), types[key])
         except msgspec.ValidationError as error:
             raise InputError(str(error), where=f"{where}, {key}") from None
     try:
@@ -187,7 +192,14 @@ def _made(kind: Callable[..., T], given: Any, where: str) -> T:
         raise error.at(f"{where}, {error.where}") from None
 
 
-def _run(path: Path, about: Described, claims: Sequence[Claim], seed: int, folder: Path) -> Measured:
+def _line(value: Any) -> Any:
+    """A value of a TOML file, texts that stand on several lines as one."""
+    if isinstance(value, dict):
+        return {key: _line(own) for key, own in value.items()}
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _run(path: Path, found: Described, claims: Sequence[Claim], seed: int, folder: Path) -> Measured:
     own = experiment.read(path).grid["seed"]
     results = sweep(path, folder, {"seeds": [one + SEEDS_APART * seed for one in own]}, jobs=1)
     needed = dict.fromkeys(claim.quantity.partition(".")[0] for claim in claims)
@@ -196,8 +208,8 @@ def _run(path: Path, about: Described, claims: Sequence[Claim], seed: int, folde
     def draw(place: Path, formats: Sequence[str]) -> list[Drawn]:
         return [
             one
-            for name in about.figures
-            for one in figures.write(_laid_out(results, about.views.get(name, Shown())), place, formats, only=[name])
+            for name in found.figures
+            for one in figures.write(_laid_out(results, found.views.get(name, Shown())), place, formats, only=[name])
         ]
 
     return Measured(tables, draw)

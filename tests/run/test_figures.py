@@ -13,6 +13,7 @@ from small_sweep import SMALL
 import gradscope as gs
 from gradscope import figures, plugins
 from gradscope.drawing import CannotDrawError, style
+from gradscope.gates import chrono_bias
 from gradscope.reporting.findings import findings
 
 NAMES = plugins.names(figures.FAMILY)
@@ -20,6 +21,7 @@ SWEEPS = {  # figure -> the fixture whose results it shows, if that is not `smal
     "bias-variance-cost": "costed",
     "clip-threshold": "costed",
     "credit-map": "celled",
+    "half-life": "gated",
     "sensitivity": "celled",
     "state-parts": "celled",
     "cosine-distribution": "costed",
@@ -45,6 +47,18 @@ SWEEPS = {  # figure -> the fixture whose results it shows, if that is not `smal
 }
 
 
+GATED = {
+    "match": "units",
+    "hidden_size": 6,
+    "seq_len": 40,
+    "truncation": "full",
+    "loss_steps": "last",
+    "batch_size": 1,
+    "input_size": 1,
+    "seeds": 2,
+}
+
+
 def module(name):
     return importlib.import_module(f"gradscope.figures.{name.replace('-', '_')}")
 
@@ -53,6 +67,14 @@ def module(name):
 def sweep(name, request):
     """The results that the figure called `name` shows."""
     return request.getfixturevalue(SWEEPS.get(name, "small"))
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory):
+    """Gated cells without inputs, at weights that are none, small, and large against what an open gate lets go."""
+    biases = {"forget_bias": [0.0, 1.0, 2.0, 5.0], "update_bias": [0.0, 1.0, 2.0, 5.0]}
+    keys = {"cell": ["lstm", "gru"], "ensemble": "orthogonal", "spectral_radius": [0.0, 0.01, 0.1], "input_scale": 0.0}
+    return gs.sweep("cells", tmp_path_factory.mktemp("gated") / "out", GATED | biases | keys, jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +137,7 @@ def test_what_cannot_be_drawn_says_what_it_needs(name, small):
         "clip-threshold": ({}, "minibatches, and three thresholds"),
         "cosine-distribution": ({}, "draws = 200"),
         "credit-map": ({}, "three single loss steps"),
+        "half-life": ({}, "4 biases of gates or 4 values of chrono"),
         "reach": ({"activation": "tanh"}, "networks that differ in more than their radius"),
         "sensitivity": ({}, 'cell = "diagonal", ring = 1'),
         "state-parts": ({}, 'cell = "lstm" or num_layers = 2'),
@@ -225,6 +248,35 @@ def test_the_lines_are_the_tables_medians(name, x, small):
             line = lines(ax)[f"spectral_radius {radius:g}"]
             np.testing.assert_array_equal(line.get_xdata(), group[x])
             np.testing.assert_array_equal(line.get_ydata(), group["median"])
+
+
+def test_half_lives_are_those_of_the_gates_where_weights_are_none_and_beyond_where_they_are_not_small(gated):
+    table = module("half-life").table(gated)
+    assert list(table["panel"].unique()) == ["gru", "lstm"]
+    law = np.log(0.5) / -np.logaddexp(0.0, -table["x"])
+    np.testing.assert_allclose(table["law"], law, rtol=1e-9)
+    none = table[(table["spectral_radius"] == 0) & (table["x"] < 5)]
+    for column in ("low", "median", "high"):
+        np.testing.assert_allclose(none[column], none["law"], rtol=1e-9)
+    figure = module("half-life").draw(table)
+    for ax, panel in zip(figure.axes, ["gru", "lstm"], strict=True):
+        own = table[(table["panel"] == panel) & (table["spectral_radius"] == 0.1)]
+        np.testing.assert_array_equal(lines(ax)["law"].get_ydata(), table[table["panel"] == panel]["law"].unique())
+        np.testing.assert_array_equal(lines(ax)["0.1"].get_ydata(), own["median"][:3])
+        assert list(lines(ax)["0.1 beyond"].get_xdata()) == [5.0]  # 103 steps without weights, of which there are 40
+
+
+def test_half_lives_against_the_longest_memory_have_the_law_of_the_median(tmp_path):
+    keys = {"cell": "gru", "chrono": [4, 8, 16, 32], "spectral_radius": 0.0, "input_scale": 0.0, "hidden_size": 1}
+    table = module("half-life").table(gs.sweep("cells", tmp_path / "out", GATED | keys | {"seeds": 9}, jobs=1))
+    assert list(table["axis"].unique()) == ["chrono"]
+    assert list(table["x"]) == [4, 8, 16, 32]
+    np.testing.assert_allclose(table["law"], np.log(0.5) / np.log1p(-1 / (1 + table["x"] / 2)), rtol=1e-9)
+    memories = [1 + np.exp(chrono_bias(seed, 1, 16)[0]) for seed in range(9)]
+    expected = np.log(0.5) / np.log1p(-1 / np.median(memories))
+    assert table.loc[table["x"] == 16, "median"].item() == pytest.approx(expected, rel=1e-9)
+    ax = module("half-life").draw(table).axes[0]
+    assert ax.get_xscale() == "log"
 
 
 def test_the_heat_map_holds_the_tables_values_and_marks_the_boundary(orthogonal):

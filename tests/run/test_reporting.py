@@ -16,7 +16,7 @@ from scipy import stats
 from small_sweep import SMALL
 
 import gradscope as gs
-from gradscope import figures, measuring, plugins
+from gradscope import figures, measuring, papers, plugins
 from gradscope.engine import measure
 from gradscope.figures import gradient_vs_length
 from gradscope.reporting import anchored, by_topic
@@ -372,7 +372,13 @@ def test_references_are_those_of_the_methods_that_were_swept():
 def test_every_reference_is_cited_by_something_that_exists():
     known = {f"{family}:{name}" for family, module in FAMILIES.items() for name in plugins.names(module)}
     known |= {f"figure:{name}" for name in figures.names()} | {"law:mean-field", "law:gaussian-products"}
+    catalogue = [papers.find(name) for name in papers.names()]
+    known |= {f"paper:{paper.name}" for paper in catalogue}
+    cited = {f"paper:{paper.name} {source}" for paper in catalogue for source in paper.sources}
     for entry in _entries():
+        key = entry.partition("{")[2].partition(",")[0]
+        own = [keyword for keyword in _fields(entry)["keywords"].split(", ") if keyword.startswith("paper:")]
+        assert {f"{keyword} {key}" for keyword in own} <= cited
         assert set(_fields(entry)["keywords"].split(", ")) <= known
         assert {"author", "title", "year"} <= _fields(entry).keys()
 

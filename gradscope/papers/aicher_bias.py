@@ -26,6 +26,7 @@ from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import Floats
 from gradscope.streams import stream
 from gradscope.task import Sequences
+from gradscope.units import one_unit, weighted
 from gradscope.workspace import Workspace
 
 SETUP = (
@@ -233,11 +234,8 @@ def _drawn(radius: float, seed: int, activation: str = "tanh", ensemble: str = "
 
 def _resting(w: float) -> _Model:
     """A linear unit at its fixed point: all that it adds up to its gradient points the same way."""
-    unit = cell("elman", hidden_size=1, input_size=1, output_size=1, activation="linear")
-    one, none = np.ones((1, 1)), np.zeros(1)
-    params: Parameters = {"W_xh": one, "W_hh": w * one, "b_h": none, "W_hy": one, "b_y": none}
     x = np.ones((STEPS, 1, 1))
-    return _Model(unit, params, Sequences(x, 0.0 * x), np.full(1, 1.0 / (1.0 - w)))
+    return _Model(one_unit("linear"), weighted(w), Sequences(x, 0.0 * x), np.full(1, 1.0 / (1.0 - w)))
 
 
 def _estimate(phi: Floats) -> int:

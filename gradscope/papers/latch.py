@@ -13,16 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
-from gradscope.cells import cell
 from gradscope.claims import Claim
 from gradscope.drawing import COLOURS, DASHES, MARKERS, canvas, label_ends, small
 from gradscope.forecasting import answers
 from gradscope.gradients import backprop
 from gradscope.paper import EXACTLY
-from gradscope.recurrence import Cell, Parameters
 from gradscope.scaled import Floats
 from gradscope.streams import stream
 from gradscope.theory import half_life
+from gradscope.units import one_unit, weighted
 from gradscope.workspace import Workspace
 
 SETUP = (
@@ -37,6 +36,7 @@ SOURCES = ("bengio1994learning",)
 REPEATS = EXACTLY
 SECONDS = 4.0
 
+UNIT = one_unit("tanh")
 WEIGHTS = (
     *(1.01, 1.02, 1.035, 1.05, 1.075, 1.1, 1.15, 1.2, 1.25, 1.3, 1.4, 1.5, 1.6, 1.75),
     *(1.9, 2.1, 2.3, 2.5, 2.75, 3.0, 3.5, 4.0),
@@ -184,20 +184,14 @@ def _smallest(w: float) -> float:
 def _held(weights: Sequence[float], start: Floats, inputs: Floats, steps: int) -> Iterator[Floats]:
     """States (C, some, B), block by block, of units of C weights from states (C, B) under constant inputs (C, B)."""
     C, B = start.shape
-    unit, one, none = _unit(), np.ones((C, 1, 1)), np.zeros((C, 1))
-    W_hh = np.reshape(weights, (C, 1, 1))
-    packed = unit.pack({"W_xh": one, "W_hh": W_hh, "b_h": none, "W_hy": one, "b_y": none})
+    packed = UNIT.pack(weighted(weights))
     workspace, state = Workspace(), start[..., None]
     for lo in range(0, steps, BLOCK):
         some = min(BLOCK, steps - lo)
         x = np.broadcast_to(inputs[:, None, :, None], (C, some, B, 1))
-        trace = unit.forward(packed, x, state, workspace)
-        state = unit.state(trace, some).copy()
+        trace = UNIT.forward(packed, x, state, workspace)
+        state = UNIT.state(trace, some).copy()
         yield trace.states[..., 0]
-
-
-def _unit() -> Cell:
-    return cell("elman", hidden_size=1, input_size=1, output_size=1)
 
 
 def _last(weights: Sequence[float], start: Floats, inputs: Floats, steps: int) -> Floats:
@@ -223,13 +217,8 @@ def _switching_inputs(fixed: Floats) -> Floats:
 def _factors(w: float, start: float, inputs: Floats) -> Floats:
     """What each step back multiplies the gradient of the last state by, (T-1, B), under inputs (T, B)."""
     x = inputs[..., None]
-    log10_dh = backprop(_unit(), _params(w), x, np.zeros_like(x), h0=np.array([start])).log10_dh
+    log10_dh = backprop(UNIT, weighted(w), x, np.zeros_like(x), h0=np.array([start])).log10_dh
     return 10.0 ** (log10_dh[:-1] - log10_dh[1:])
-
-
-def _params(w: float) -> Parameters:
-    one, none = np.ones((1, 1)), np.zeros(1)
-    return {"W_xh": one, "W_hh": w * one, "b_h": none, "W_hy": one, "b_y": none}
 
 
 def _latched(fixed: pd.Series, seed: int) -> pd.DataFrame:
@@ -238,7 +227,7 @@ def _latched(fixed: pd.Series, seed: int) -> pd.DataFrame:
     for w, x in fixed.items():
         turns = np.where(rng.random((NOISY, EXAMPLES)) < 1.0 / MEAN_TIME, -1.0, 1.0)
         inputs = STRENGTH * _smallest(w) * turns.cumprod(axis=0)
-        states, _ = answers(_unit(), _params(w), inputs[..., None], np.full((EXAMPLES, 1), -x))
+        states, _ = answers(UNIT, weighted(w), inputs[..., None], np.full((EXAMPLES, 1), -x))
         rows.append((w, states.max(), _factors(w, -x, inputs).max()))
     return pd.DataFrame(rows, columns=["w", "highest", "factor"]).set_index("w")
 

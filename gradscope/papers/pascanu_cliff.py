@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
 from gradscope.bptt import loss_gradients
-from gradscope.cells import cell
 from gradscope.claims import Claim
 from gradscope.clips import clip_of
 from gradscope.drawing import COLOURS, canvas, label_ends, legible, small
@@ -28,6 +27,7 @@ from gradscope.recurrence import Parameters
 from gradscope.scaled import Floats
 from gradscope.schedule import Gates
 from gradscope.streams import stream
+from gradscope.units import one_unit, weighted
 from gradscope.workspace import Workspace
 
 SETUP = (
@@ -46,7 +46,7 @@ SECONDS = 4.0
 
 START, STEPS, TARGET = 0.5, 50, 0.7
 H0 = 1.0 / (1.0 + np.exp(-START))
-UNIT = cell("elman", hidden_size=1, input_size=1, output_size=1, activation="sigmoid")
+UNIT = one_unit("sigmoid")
 FOLDED = (4.05, 4.1, 4.25, 4.5, 4.75, 5.0, 5.25, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0, 12.0, 15.0, 20.0)
 NEAR_CUSP = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # w - 4
 PAST_CUSP = (1.0, 2.0, 3.0, 3.5, 3.9, 4.0, 4.1, 4.5, 5.0, 6.0)
@@ -214,21 +214,10 @@ def measure(seed: int) -> dict[str, pd.DataFrame]:
 # --- the unit ---------------------------------------------------------------------------------------------------------
 
 
-def _params(w: float, b: float) -> Parameters:
-    one = np.ones((1, 1))
-    return {"W_xh": one, "W_hh": w * one, "b_h": np.full(1, b), "W_hy": one, "b_y": np.zeros(1)}
-
-
-def _units(w: Floats, b: Floats) -> Parameters:
-    """The parameters of C units, (C, ...)."""
-    one = np.ones((len(w), 1, 1))
-    return {"W_xh": one, "W_hh": w[:, None, None], "b_h": b[:, None], "W_hy": one, "b_y": np.zeros((len(w), 1))}
-
-
 def _ends(w: Floats, b: Floats, starts: Floats, steps: int) -> Floats:
     """The states h (C, B) of C units after so many steps, from each of the starting states (B,)."""
     start = np.broadcast_to(starts[:, None], (len(w), len(starts), 1))
-    trace = UNIT.forward(UNIT.pack(_units(w, b)), np.zeros((len(w), steps, len(starts), 1)), start, Workspace())
+    trace = UNIT.forward(UNIT.pack(weighted(w, b)), np.zeros((len(w), steps, len(starts), 1)), start, Workspace())
     return UNIT.state(trace, steps)[..., 0].copy()
 
 
@@ -242,7 +231,7 @@ class _Slope(NamedTuple):
 
 def _slope(w: Floats, b: Floats, clip: str = "off") -> _Slope:
     """Errors, and gradients by backpropagation, clipped."""
-    packed, workspace = UNIT.pack(_units(w, b)), Workspace()
+    packed, workspace = UNIT.pack(weighted(w, b)), Workspace()
     trace = UNIT.forward(packed, np.zeros((len(w), STEPS, 1, 1)), np.full((len(w), 1, 1), H0), workspace)
     requests = [Request(STEPS, np.array([STEPS - 1]), Gates(np.ones(STEPS)))]
     y = np.full((len(w), STEPS, 1, 1), TARGET)
@@ -260,7 +249,7 @@ def _held(w: float, h: Floats) -> Floats:
 def _factors(w: float, h: Floats) -> Floats:
     """What a step multiplies the gradient by in units (B,) that are held at the states h, by backpropagation."""
     x = np.broadcast_to(_held(w, h)[:, None], (2, len(h), 1))  # each has its own b, as its input
-    norms = backprop(UNIT, _params(w, 0.0), x, np.full((2, len(h), 1), 2.0), h0=h[:, None]).log10_dh
+    norms = backprop(UNIT, weighted(w), x, np.full((2, len(h), 1), 2.0), h0=h[:, None]).log10_dh
     return 10.0 ** (norms[0] - norms[1])
 
 
@@ -344,7 +333,7 @@ def _on_cliff() -> pd.DataFrame:
 
 def _gradient(w: float, b: float) -> Parameters:
     nothing, target = np.zeros((STEPS, 1, 1)), np.full((STEPS, 1, 1), TARGET)
-    return backprop(UNIT, _params(w, b), nothing, target, h0=np.full(1, H0)).params
+    return backprop(UNIT, weighted(w, b), nothing, target, h0=np.full(1, H0)).params
 
 
 # --- descents ---------------------------------------------------------------------------------------------------------

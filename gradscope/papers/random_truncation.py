@@ -16,7 +16,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradscope.cells import cell
 from gradscope.claims import Claim
 from gradscope.drawing import COLOURS, DASHES, MARKERS, canvas, label_ends, small
 from gradscope.draws import drawn_gradients
@@ -26,6 +25,7 @@ from gradscope.schedule import Gates
 from gradscope.streams import stream
 from gradscope.truncations import truncation
 from gradscope.truncations.random import Random
+from gradscope.units import one_unit, weighted
 from gradscope.workspace import Workspace
 
 SETUP = (
@@ -269,9 +269,8 @@ def _law_of_length(w: float, pi: float, T: int) -> float:
 
 def _estimates(w: float, spec: str, coins: Floats) -> Floats:
     """The gradient of h_T with respect to b for each row of coins (N, T)."""
-    T, one, none = coins.shape[1], np.ones((1, 1, 1)), np.zeros((1, 1))
-    unit = cell("elman", hidden_size=1, input_size=1, output_size=1, activation="linear")
-    packed = unit.pack({"W_xh": one, "W_hh": w * one, "b_h": none, "W_hy": one, "b_y": none})
+    T, unit = coins.shape[1], one_unit("linear")
+    packed = unit.pack(weighted([w]))
     trace = unit.forward(packed, np.zeros((1, T, 1, 1)), None, Workspace())
     y = np.full((1, T, 1, 1), -0.5)  # so that dL/dh_T of the squared error is 1
     drawn = drawn_gradients(unit, packed, trace, y, "mse", np.array([T - 1]), _gates(spec, coins))

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradscope.conditions import holding
 from gradscope.errors import GradscopeError, InputError, unknown
 
 KINDS = {
     "law": "exact law",
+    "limit": "asymptotic law",
     "sampled": "Monte Carlo",
     "bound": "inequality",
     "qualitative": "qualitative",
@@ -53,14 +55,15 @@ class Claim:
         says of each; or pairs of a point and a number, ((1.5, 0.065), (2.0, 0.155)), for those points alone. A point of
         a table with several index levels is a tuple of their values.
     source : paper and equation, figure or section.
-    kind : "law" (exact, up to rounding), "sampled" (Monte Carlo), "bound" (an inequality), or "qualitative".
+    kind : "law" (exact, up to rounding), "limit" (to leading order, or of a fitted slope), "sampled" (Monte Carlo),
+        "bound" (an inequality), or "qualitative".
     basis : how the source is known: "read", "abstract", "memory", "derived".
     relation : of measured to expected: "=", "<=", ">=", or, without any tolerance, "<", ">".
     rtol, atol : tolerance, relative to the expected value and absolute.
     errors : tolerance in standard errors; all three add up.
     precision : the largest standard error with which a sampled claim is decided, as a share of the expected value
         (where that is 0, as it is).
-    where : a condition on the table's rows, as `DataFrame.query` has it; all of them if empty.
+    where : a condition on the table's rows, as `DataFrame.eval` has it; all of them if empty.
 
     Raises
     ------
@@ -84,13 +87,14 @@ class Claim:
         for name, choices in {"kind": KINDS, "basis": BASES, "relation": RELATIONS}.items():
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices, where=self.says)
-        if min(self.rtol, self.atol, self.errors) < 0.0:
-            raise InputError("a tolerance below 0", where=self.says)
-        if self.kind == "law" and self.relation == "=" and not self.rtol + self.atol > 0.0:
-            raise InputError("an exact law without a tolerance", where=self.says, hint="rtol = 1e-9, or as stated")
-        if self.errors > 0.0 and not self.precision < np.inf:
+        for name in ("rtol", "atol", "errors"):
+            if not 0.0 <= getattr(self, name) < np.inf:
+                raise InputError(f"{name} = {getattr(self, name)}", where=self.says, allowed="a number from 0 on")
+        if self.kind in ("law", "limit") and self.relation == "=" and not self.rtol + self.atol > 0.0:
+            raise InputError("a law without a tolerance", where=self.says, hint="rtol = 1e-9, or as stated")
+        if (self.errors > 0.0 or (self.kind == "sampled" and self.relation == "=")) and not self.precision < np.inf:
             hint = "precision: the largest standard error that decides it, as a share of what is expected"
-            raise InputError("a tolerance in standard errors that nothing limits", where=self.says, hint=hint)
+            raise InputError("no limit to the standard error with which it is decided", where=self.says, hint=hint)
         if self.relation in _STRICT and self.rtol + self.atol + self.errors > 0.0:
             raise InputError(f"{self.relation} with a tolerance", where=self.says, hint=f"{self.relation}=")
         if self.quantity.count(".") != 1:
@@ -98,11 +102,11 @@ class Claim:
 
     @property
     def tolerance(self) -> str:
-        """In words: "relative 1e-09", "4 standard errors, each at most 3 % of it"."""
+        """In words: "relative 1e-09", "4 standard errors; standard error at most 3 %"."""
         parts = [f"relative {self.rtol:g}"] * (self.rtol > 0) + [f"\u00b1 {self.atol:g}"] * (self.atol > 0)
-        if self.errors > 0:
-            parts.append(f"{self.errors:g} standard errors, each at most {100 * self.precision:g} % of it")
-        return " + ".join(parts) or "none"
+        parts += [f"{self.errors:g} standard errors"] * (self.errors > 0)
+        limit = f"; standard error at most {100 * self.precision:g} %" if self.precision < np.inf else ""
+        return (" + ".join(parts) or "none") + limit
 
 
 def judge(claims: Iterable[Claim], tables: Tables) -> pd.DataFrame:
@@ -110,7 +114,8 @@ def judge(claims: Iterable[Claim], tables: Tables) -> pd.DataFrame:
 
     `low` and `high` are the interval of what is measured, `allowed` is how far it may be from what is expected.
 
-    Raises GradscopeError for a claim that nothing was measured for, as none may hold for want of rows.
+    Raises GradscopeError for a claim that nothing was measured for, as none may hold for want of rows, and for one that
+    was sampled without a standard error.
     """
     judged = [_judged(claim, *_points(claim, tables)) for claim in claims]
     return pd.concat(judged, ignore_index=True)[list(COLUMNS)]
@@ -119,11 +124,18 @@ def judge(claims: Iterable[Claim], tables: Tables) -> pd.DataFrame:
 def _points(claim: Claim, tables: Tables) -> tuple[pd.DataFrame, pd.Series]:
     """The rows of a table that a claim is about, and what it expects of each."""
     name, column = claim.quantity.split(".")
-    if name not in tables or column not in tables[name]:
+    if name not in tables or column not in tables[name] or tables[name].empty:
         raise GradscopeError(f"{claim.says}: {claim.quantity} was not measured")
-    rows = tables[name].query(claim.where) if claim.where else tables[name]
-    if rows.empty:
-        raise GradscopeError(f"{claim.says}: no row of {name} has {claim.where}")
+    if not pd.api.types.is_numeric_dtype(tables[name][column]):
+        raise GradscopeError(f"{claim.says}: {claim.quantity} is no number")
+    if claim.precision < np.inf and not {f"{column}_error", f"{column}_low"} & set(tables[name]):
+        raise GradscopeError(f"{claim.says}: {claim.quantity} has no standard error, {column}_error")
+    rows = tables[name]
+    if claim.where:
+        try:
+            rows = rows[holding(rows, claim.where)]
+        except InputError as error:
+            raise error.at(f"{claim.says}: {error.where}") from None
     if isinstance(claim.expected, tuple):
         places = [_place(rows, point, claim) for point, _ in claim.expected]
         rows = rows.iloc[places]
@@ -141,7 +153,8 @@ def _place(rows: pd.DataFrame, point: Any, claim: Claim) -> int:
     alike = np.full(len(rows), len(values) == rows.index.nlevels)
     for level, value in enumerate(values[: rows.index.nlevels]):
         own = rows.index.get_level_values(level)
-        alike &= np.isclose(own.to_numpy(float), value, rtol=1e-9) if isinstance(value, float | int) else own == value
+        numbers = isinstance(value, float | int) and pd.api.types.is_numeric_dtype(own)
+        alike &= np.isclose(own.to_numpy(float), value, rtol=1e-9, atol=0.0) if numbers else own == value
     (places,) = np.nonzero(alike)
     if len(places) != 1:
         raise GradscopeError(f"{claim.says}: {len(places)} rows of {claim.quantity} are at {point}")
@@ -151,9 +164,7 @@ def _place(rows: pd.DataFrame, point: Any, claim: Claim) -> int:
 def _judged(claim: Claim, rows: pd.DataFrame, expected: pd.Series) -> pd.DataFrame:
     column = claim.quantity.split(".")[1]
     measured = rows[column].astype(float)
-    error = rows[f"{column}_error"].astype(float) if f"{column}_error" in rows else pd.Series(0.0, rows.index)
-    low = rows.get(f"{column}_low", measured - NORMAL * error if error.any() else measured * np.nan)
-    high = rows.get(f"{column}_high", measured + NORMAL * error if error.any() else measured * np.nan)
+    error, low, high = _uncertainty(rows, column)
     size = np.where(np.isfinite(expected), np.abs(expected), 0.0)
     allowed = claim.atol + claim.rtol * size + claim.errors * error.to_numpy()
     sure = ~(error > claim.precision * np.where(size > 0.0, size, 1.0)) & error.notna()
@@ -166,8 +177,8 @@ def _judged(claim: Claim, rows: pd.DataFrame, expected: pd.Series) -> pd.DataFra
         "relation": RELATIONS[claim.relation],
         "expected": expected.to_numpy(),
         "measured": measured.to_numpy(),
-        "low": low.to_numpy(float),
-        "high": high.to_numpy(float),
+        "low": low.to_numpy(),
+        "high": high.to_numpy(),
         "allowed": allowed,
         "tolerance": claim.tolerance,
         "verdict": np.where(sure, np.where(good, HOLDS, FAILS), UNDECIDED),
@@ -175,6 +186,16 @@ def _judged(claim: Claim, rows: pd.DataFrame, expected: pd.Series) -> pd.DataFra
         "source": claim.source,
     }
     return pd.DataFrame(found)
+
+
+def _uncertainty(rows: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Standard error, and interval, of what was measured: of what is exact, 0 and none."""
+    none = pd.Series(np.nan, rows.index)
+    low, high = (rows.get(f"{column}_{end}", none).astype(float) for end in ("low", "high"))
+    if f"{column}_error" not in rows:
+        return (high - low) / (2.0 * NORMAL) if f"{column}_low" in rows else none.fillna(0.0), low, high
+    error, measured = rows[f"{column}_error"].astype(float), rows[column].astype(float)
+    return error, low.fillna(measured - NORMAL * error), high.fillna(measured + NORMAL * error)
 
 
 def _within(relation: str, measured: Any, expected: Any, allowed: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradscope.claims import Claim, Tables
+from gradscope.errors import InputError
 from gradscope.figures import Drawn
 
 EXACTLY = "bit for bit"  # what `Paper.repeats` says if the same machine and versions give the same claims.csv again
@@ -27,7 +28,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Paper:
-    """An entry of the catalogue.
+    """An entry of the catalogue; InputError for one without claims, or with two that say the same.
 
     Attributes
     ----------
@@ -52,6 +53,13 @@ class Paper:
     seconds: float
     claims: tuple[Claim, ...]
     measure: Callable[[int, Path], Measured]
+
+    def __post_init__(self) -> None:
+        said = [claim.says for claim in self.claims]
+        if not said:
+            raise InputError("claims nothing", where=self.name)
+        if twice := next((text for text in said if said.count(text) > 1), None):
+            raise InputError(f"two claims say the same: {twice}", where=self.name)
 
     @property
     def kinds(self) -> tuple[str, ...]:

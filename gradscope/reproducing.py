@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime
 import platform
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,7 @@ from gradscope.threads import one_blas_thread
 
 OUT = Path("reports/papers")
 SUMMARY = "index.html"
+PREFIX = ".reproducing-"  # of folders that are being written
 LIBRARIES = ("numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -68,25 +71,40 @@ def reproduce(
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"{seed!r}", where="seed", allowed="a whole number >= 0")
     with locked(root, partial(_refuse, names=names)):
+        _tidy(root)
         # The longest first, so that the last to end is a short one.
         ordered = sorted(names, key=lambda name: -papers.find(name).seconds)
-        done = {}
+        calls = {name: partial(_reproduce, name, root, seed, command) for name in ordered}
+        done, failed = dict[str, Reproduction](), dict[str, GradscopeError]()
         with crew_of(None, 0, jobs or machine_cores(), len(ordered)) as crew:
-            for name in _finished(crew, [partial(_reproduce, name, root, seed, command) for name in ordered]):
+            for name, error in _finished(crew, calls):
+                if error:
+                    failed[name] = error
+                    continue
                 done[name] = load(root / name)
                 if tell:
                     tell(done[name])
         write_summary(root / SUMMARY, reproduced(root), [papers.find(name) for name in papers.names()])
+    for name, error in failed.items():
+        raise type(error)(f"{name}: {error}") from error
     return [done[name] for name in names]
 
 
-def _finished(crew: Crew, calls: Sequence[Callable[[], str]]) -> Iterator[str]:
-    """What the calls return, as they do, until the crew is to stop."""
+def _finished(crew: Crew, calls: Mapping[str, Callable[[], None]]) -> Iterator[tuple[str, GradscopeError | None]]:
+    """Names of calls as they end, with the error that a call ended in, until the crew is to stop."""
+    waiting, running = deque(calls), dict[Future[None], str]()
     try:
-        running = {crew.executor.submit(call) for call in calls}
-        while running and not crew.stop.is_set():
-            ended, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
+        while (waiting or running) and not crew.stop.is_set():
+            while waiting and len(running) < crew.ahead:
+                name = waiting.popleft()
+                running[crew.executor.submit(calls[name])] = name
+            for future in wait(running, timeout=0.1, return_when=FIRST_COMPLETED).done:
+                try:
+                    future.result()
+                except GradscopeError as error:
+                    yield running.pop(future), error
+                else:
+                    yield running.pop(future), None
     except BrokenExecutor:
         raise GradscopeError("a worker process died: killed, or out of memory, of which --jobs 1 takes less") from None
 
@@ -106,17 +124,40 @@ def _empty(place: Path) -> bool:
     return place.is_dir() and not any(place.iterdir())
 
 
-def _reproduce(name: str, root: Path, seed: int, command: str) -> str:
-    """Reproduce one paper, in this process; its name."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as place, one_blas_thread():
+def _tidy(root: Path) -> None:
+    """Put away what a process left that was killed: folders half written, and one that was about to be replaced."""
+    for name in papers.names():
+        if (before := _before(root / name)).exists() and not (root / name).exists():
+            before.rename(root / name)
+        for left in [before, *root.glob(f"{PREFIX}{name}-*")]:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _reproduce(name: str, root: Path, seed: int, command: str) -> None:
+    """Reproduce one paper, in this process."""
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{name}-", dir=root) as place, one_blas_thread():
         new = Path(place) / name
         new.mkdir()
         _write(papers.find(name), new, seed, command)
-        old = root / name
-        if old.exists():
-            old.rename(Path(place) / "before")
-        new.rename(old)
-    return name
+        _put(new, root / name)
+
+
+def _put(new: Path, place: Path) -> None:
+    """Put a whole folder in the place of another one; wherever this stops, one of them is there, or comes back."""
+    before = _before(place)
+    if place.exists():
+        place.rename(before)
+    try:
+        new.rename(place)
+    except BaseException:
+        if before.exists():
+            before.rename(place)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _before(place: Path) -> Path:
+    return place.with_name(f"{PREFIX}{place.name}-before")
 
 
 def _write(paper: Paper, folder: Path, seed: int, command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,12 @@ def _failure(row: Any) -> str:
 
 
 def reproduced(root: Path) -> list[Reproduction]:
-    """All that are in a folder, by name; of papers that the catalogue does not have any more, none."""
-    return [load(root / name) for name in papers.names() if (root / name / RECORD).is_file()]
+    """All that are whole in a folder, by name; of papers that the catalogue does not have any more, none."""
+    found = []
+    for name in papers.names():
+        with suppress(InputError):
+            found.append(load(root / name))
+    return found
 
 
 def load(folder: Path) -> Reproduction:
@@ -82,6 +87,8 @@ def load(folder: Path) -> Reproduction:
         Drawn(**one | {"files": {kind: folder / FIGURES / f"{one['name']}.{kind}" for kind in ("csv", *FORMATS)}})
         for one in record["figures"]
     ]
+    if missing := [path for one in figures for path in one.files.values() if not path.is_file()]:
+        raise InputError("is missing", where=str(missing[0]), hint=AGAIN)
     return Reproduction(folder, papers.find(folder.name), judged, figures, record)
 
 

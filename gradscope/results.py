@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gradscope.conditions import holding
 from gradscope.curves import HISTORY
 from gradscope.dynamics import CONVERGENCE, SPECTRUM
 from gradscope.errors import InputError, unknown
@@ -151,18 +152,9 @@ class Results:
         --------
         `results.where("spectral_radius < 1.2 and truncation == 'full'")`
         """
-        try:
-            chosen = self.runs.eval(condition, engine="python")
-        except Exception as error:
-            columns = ", ".join(column for column in self.runs if self.runs[column].notna().any())
-            hint = f"a condition on {columns}, as spectral_radius < 1.2 and truncation == 'full'"
-            raise InputError(f"{condition!r}: {error}", where="where", allowed=hint) from None
-        if not (isinstance(chosen, pd.Series) and pd.api.types.is_bool_dtype(chosen)):
-            raise InputError(f"{condition!r} is no condition", where="where", allowed="a comparison, as seq_len == 50")
-        if not chosen.any():
-            raise InputError(f"{condition!r} holds for none of the {len(self.runs):,} runs", where="where")
+        chosen = holding(self.runs, condition)
         before = self.view.where
-        return self._part(chosen.to_numpy(bool), f"({before}) and ({condition})" if before else condition)
+        return self._part(chosen, f"({before}) and ({condition})" if before else condition)
 
     def viewed(self, hue: str | None = None, facet: Sequence[str] = ()) -> Results:
         """The same results, laid out otherwise in figures: see `View`.

@@ -130,6 +130,8 @@ def described(path: Path) -> Described:
     """The [paper] table of a TOML file; InputError, with file and key, for one that says less, more or otherwise."""
     where = f"{path}, [paper]"
     found = _made(Described, experiment.tables(path).get("paper", {}), where)
+    if not found.figures:
+        raise InputError("no figures", where=where)
     for shown in found.figures:
         if shown not in figures.names():
             raise unknown("figure", shown, figures.names(), where=f"{where}, figures")

@@ -74,12 +74,7 @@ def write_summary(path: Path, reproductions: Sequence[Reproduction], catalogue: 
 
 
 def kinds_in_words(paper: Paper) -> str:
-    """The kinds of a paper's claims.
-
-    >>> from gradscope import papers
-    >>> kinds_in_words(papers.find("latch"))
-    'exact law, qualitative'
-    """
+    """The kinds of a paper's claims, in order of first mention."""
     return ", ".join(KINDS[kind] for kind in paper.kinds)
 
 

@@ -77,12 +77,18 @@ def test_a_sampled_claim_is_as_near_as_its_standard_error_says():
     assert found["verdict"].tolist() == [HOLDS, HOLDS, FAILS, UNDECIDED, UNDECIDED]
     np.testing.assert_allclose(found["low"][:2], [10 - 0.98, 11.9 - 0.98])
     np.testing.assert_allclose(found["high"][:2], [10 + 0.98, 11.9 + 0.98])
-    assert found["tolerance"][0] == "4 standard errors, each at most 5 % of it"
+    assert found["tolerance"][0] == "4 standard errors; standard error at most 5 %"
 
 
 def test_an_interval_that_is_given_is_the_interval():
     found = judge([claim()], table([1.0], error=[0.1], x_low=[0.5], x_high=[1.5]))
     assert found[["low", "high"]].to_numpy().tolist() == [[0.5, 1.5]]
+
+
+def test_an_interval_alone_says_how_sure_it_is():
+    one = claim(1.0, kind="sampled", rtol=0.1, precision=0.06)
+    found = judge([one], table([1.0, 1.0, 1.0], x_low=[0.9, 0.8, NAN], x_high=[1.1, 1.2, NAN]))
+    assert found["verdict"].tolist() == [HOLDS, UNDECIDED, UNDECIDED]  # standard errors of .051 and .102
 
 
 def test_exact_numbers_have_no_interval():
@@ -105,6 +111,21 @@ def test_points_of_several_parameters():
     assert found[["point", "verdict"]].to_numpy().tolist() == [["truncation = fixed:5, seq_len = 5", HOLDS]]
 
 
+def test_points_are_told_apart_however_small_they_are():
+    tables = {"t": pd.DataFrame({"x": [1.0, 2.0]}, pd.Index([1e-9, 5e-9], name="excess"))}
+    assert judge([claim(((5e-9, 2.0),))], tables)["point"].tolist() == ["excess = 5e-09"]
+
+
+def test_texts_are_no_numbers():
+    with pytest.raises(GradscopeError, match=r"t\.x is no number"):
+        judge([claim()], {"t": pd.DataFrame({"x": ["1"]})})
+
+
+def test_a_table_without_rows_was_not_measured():
+    with pytest.raises(GradscopeError, match="was not measured"):
+        judge([claim()], table([]))
+
+
 def test_a_condition_chooses_rows():
     assert verdicts(claim(where="w > 0.4"), table([5.0, 1.0, 2.0])) == [HOLDS, FAILS]
 
@@ -115,8 +136,13 @@ def test_a_condition_chooses_rows():
         (claim(quantity="other.x"), "other.x was not measured"),
         (claim(quantity="t.y"), "t.y was not measured"),
         (claim("law"), "t.law was not computed"),
-        (claim(where="w > 9"), "no row of t has w > 9"),
+        (claim(where="w > 9"), "x is as said: where: 'w > 9' holds for none of the 2 rows"),
         (claim(((9.0, 1.0),)), "0 rows of t.x are at 9"),
+        (claim((("w", 1.0),)), "0 rows of t.x are at w"),
+        (claim(where="w =="), "x is as said: where: 'w =='"),
+        (claim(where="speed > 1"), "name 'speed' is not defined.*allowed: a condition on w, x"),
+        (claim(where="'w'"), "'w' is no condition|\"'w'\" is no condition"),
+        (claim(kind="sampled", errors=4.0, precision=0.1), "t.x has no standard error, x_error"),
         (claim((((0.5, 1), 1.0),)), r"0 rows of t.x are at \(0.5, 1\)"),
     ],
 )
@@ -131,9 +157,12 @@ def test_no_claim_holds_for_want_of_numbers(one, message):
         ({"kind": "lawful"}, "unknown kind 'lawful'.*did you mean 'law'"),
         ({"basis": "hearsay"}, "unknown basis 'hearsay'"),
         ({"relation": "~"}, "unknown relation '~'"),
-        ({"rtol": 0.0}, "an exact law without a tolerance"),
-        ({"atol": -1.0}, "a tolerance below 0"),
-        ({"errors": 4.0, "kind": "sampled"}, "standard errors that nothing limits"),
+        ({"rtol": 0.0}, "a law without a tolerance"),
+        ({"atol": -1.0}, "atol = -1.0; allowed: a number from 0 on"),
+        ({"rtol": INF}, "rtol = inf; allowed: a number from 0 on"),
+        ({"rtol": 0.0, "kind": "limit"}, "a law without a tolerance"),
+        ({"errors": 4.0, "kind": "sampled"}, "no limit to the standard error"),
+        ({"rtol": 0.03, "kind": "sampled"}, "no limit to the standard error"),
         ({"relation": "<"}, "< with a tolerance"),
         ({"quantity": "x"}, "'x'; allowed: TABLE.COLUMN"),
     ],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -64,7 +67,7 @@ def test_the_summary_is_of_all_that_are_there_and_names_those_that_are_not(catal
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "4 of 6 claims hold, checked at 14 points, in 2 papers" in page
     assert page.count("data:image/png;base64,") == 2
-    assert "Not reproduced here: <code>also-right</code>" in page
+    assert "Not reproduced here, or damaged: <code>also-right</code>" in page
     assert [one.paper.name for one in reproduced(tmp_path)] == ["right", "wrong"]
 
 
@@ -184,6 +187,72 @@ def test_what_cannot_be_measured_leaves_what_was_there(catalogue, tmp_path):
     with pytest.raises(GradscopeError, match="no numbers today"):
         reproduce(["right"], tmp_path, jobs=1)
     assert files_in(tmp_path) == before
+
+
+def test_the_others_are_done_if_one_fails_and_the_page_is_of_them(catalogue, tmp_path):
+    def broken(seed, folder):
+        raise GradscopeError("no numbers today")
+
+    catalogue["right"] = square_of("right", measure=broken)
+    told = []
+    with pytest.raises(GradscopeError, match="right: no numbers today"):
+        reproduce(list(catalogue), tmp_path, jobs=1, tell=lambda one: told.append(one.paper.name))
+    assert sorted(told) == ["also-right", "wrong"]
+    assert "in 2 papers" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_each_is_told_of_as_it_is_done(catalogue, tmp_path):
+    def after(seed, folder):
+        assert told == ["also-right"]
+        return measure(seed, folder)
+
+    told, measure = [], catalogue["right"].measure
+    catalogue["right"] = square_of("right", measure=after)
+    reproduce(["also-right", "right"], tmp_path, jobs=1, tell=lambda one: told.append(one.paper.name))
+    assert told == ["also-right", "right"]
+
+
+def test_stopped_between_the_old_and_the_new_the_old_comes_back(catalogue, tmp_path, monkeypatch):
+    reproduce(["right"], tmp_path, jobs=1)
+    before, rename = contents_of(tmp_path / "right"), Path.rename
+
+    def stopped(self, target):
+        if self.parent.parent == tmp_path:  # the new folder
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(["right"], tmp_path, jobs=1)
+    assert contents_of(tmp_path / "right") == before
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "index.html", "right"}
+
+
+def test_what_a_killed_process_left_is_put_away(catalogue, tmp_path):
+    reproduce(["right", "wrong"], tmp_path, jobs=1)
+    before = contents_of(tmp_path / "right")
+    (tmp_path / "right").rename(tmp_path / ".reproducing-right-before")  # killed just then
+    (tmp_path / ".reproducing-wrong-x1y2").mkdir()
+    reproduce(["wrong"], tmp_path, jobs=1)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "index.html", "right", "wrong"}
+    assert contents_of(tmp_path / "right") == before
+
+
+@pytest.mark.parametrize("damage", ["claims.csv", "reproduction.json", "figures/line.png"])
+def test_a_damaged_neighbour_is_named_on_the_page_and_is_in_no_ones_way(catalogue, tmp_path, damage):
+    reproduce(["right"], tmp_path, jobs=1)
+    (tmp_path / "right" / damage).unlink()
+    assert reproduce(["wrong"], tmp_path, jobs=1)[0].paper.name == "wrong"
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Not reproduced here, or damaged: <code>also-right</code>, <code>right</code>" in page
+
+
+def test_a_paper_claims_something_and_nothing_twice():
+    one = square_of("squares")
+    with pytest.raises(InputError, match="squares: claims nothing"):
+        replace(one, claims=())
+    with pytest.raises(InputError, match="squares: two claims say the same: Squares are squares"):
+        replace(one, claims=(*one.claims, one.claims[0]))
 
 
 def test_a_figure_that_cannot_be_drawn_is_an_error(catalogue, tmp_path):

@@ -95,7 +95,7 @@ def test_a_condition_chooses_runs(small):
         ("radius < 1", r"'radius < 1': name 'radius' is not defined; allowed: a condition on run_id, cell"),
         ("spectral_radius <", r"'spectral_radius <': "),
         ("spectral_radius * 2", r"'spectral_radius \* 2' is no condition"),
-        ("spectral_radius > 9", r"'spectral_radius > 9' holds for none of the 192 runs"),
+        ("spectral_radius > 9", r"'spectral_radius > 9' holds for none of the 192 rows"),
         ("@__builtins__", r"'@__builtins__' is no condition"),
         ("", r"'': "),
     ],

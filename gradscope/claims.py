@@ -28,7 +28,7 @@ BASES = {
     "read": "read in the paper or its authors' code",
     "abstract": "known from the abstract and from secondary sources",
     "memory": "known from memory: check before citing",
-    "derived": "elementary, derived here",
+    "derived": "derived here",
 }
 RELATIONS = {"=": "=", "<=": "\u2264", ">=": "\u2265", "<": "<", ">": ">"}
 _STRICT = {"<": operator.lt, ">": operator.gt}

@@ -501,6 +501,9 @@ def reproduce(
     if names and everything:
         raise InputError("goes without NAME", where="--all", hint="leave out one of them")
     if not (names or everything or check):
+        given = {"--out": out, "--seed": seed, "--jobs": jobs, "--open": opened, "--quiet": quiet}
+        if unused := [option for option, value in given.items() if value]:
+            raise InputError("needs NAME, or --all", where=", ".join(unused))
         terminal.show_catalogue([papers.find(name) for name in papers.names()])
         return
     from gradscope.reproducing import OUT, SUMMARY

@@ -20,7 +20,7 @@ from gradscope.networks import release
 AHEAD = 64  # shards handed to a caller's executor before they are waited for: enough for many workers
 UNGUARDED = (
     "worker processes died as they started: killed, or out of memory, of which --jobs 1 takes less; "
-    'or a script calls gradscope.sweep outside of `if __name__ == "__main__":`'
+    'or a script calls gradscope outside of `if __name__ == "__main__":`'
 )
 
 

@@ -21,7 +21,7 @@ from gradscope import __version__, claims, papers
 from gradscope.crew import Crew, crew_of
 from gradscope.errors import GradscopeError, InputError
 from gradscope.figures import FORMATS
-from gradscope.files import sha256_of, write_json, write_whole
+from gradscope.files import DamagedError, read_json, sha256_of, write_json, write_whole
 from gradscope.locking import locked
 from gradscope.outlook import machine_cores
 from gradscope.paper import Paper
@@ -30,13 +30,14 @@ from gradscope.reproduction import CLAIMS, FIGURES, RECORD, SWEEP, TABLES, Repro
 from gradscope.threads import one_blas_thread
 
 OUT = Path("reports/papers")
-SUMMARY = "index.html"
+SUMMARY, PAGE = "index.html", "report.html"
+LAYOUT = {PAGE, CLAIMS, RECORD, FIGURES, TABLES, SWEEP}  # of a paper's folder
 PREFIX = ".reproducing-"  # of folders that are being written
 LIBRARIES = ("numpy", "scipy", "pandas", "matplotlib")
 
 
 def reproduce(
-    names: Sequence[str],
+    names: str | Sequence[str],
     out: str | Path = OUT,
     *,
     seed: int = 0,
@@ -48,7 +49,7 @@ def reproduce(
 
     Parameters
     ----------
-    names : of papers; in any order.
+    names : of papers, in any order; or of one.
     out : folder for all of them.
     seed : of all that is drawn. Claims were settled with seed 0; another one tests them anew.
     jobs : processes, each with one BLAS thread; the number of cores if not given.
@@ -58,36 +59,53 @@ def reproduce(
     Raises
     ------
     InputError : an unknown paper, a seed that cannot be, a folder that holds something else or is being written.
-    GradscopeError : a claim that could not be judged, a figure that could not be written.
+    GradscopeError : a claim that could not be judged, a figure that could not be written; the other papers are done.
+    KeyboardInterrupt : Ctrl-C; papers that are finished are kept.
+
+    Notes
+    -----
+    A script that asks for several papers does so below `if __name__ == "__main__":`, as they run in processes.
 
     Examples
     --------
-    `gs.reproduce(["latch"])[0].claims` is a table with a row for each point of each claim.
+    `gs.reproduce("latch")[0].claims` is a table with a row for each point of each claim.
     """
-    root = Path(out)
-    names = list(dict.fromkeys(names))
-    for name in names:
-        papers.find(name)
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"{seed!r}", where="seed", allowed="a whole number >= 0")
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    _check(names, seed, jobs)
+    root = Path(out).expanduser().absolute()
     with locked(root, partial(_refuse, names=names)):
         _tidy(root)
         # The longest first, so that the last to end is a short one.
         ordered = sorted(names, key=lambda name: -papers.find(name).seconds)
         calls = {name: partial(_reproduce, name, root, seed, command) for name in ordered}
         done, failed = dict[str, Reproduction](), dict[str, GradscopeError]()
-        with crew_of(None, 0, jobs or machine_cores(), len(ordered)) as crew:
-            for name, error in _finished(crew, calls):
-                if error:
-                    failed[name] = error
-                    continue
-                done[name] = load(root / name)
-                if tell:
-                    tell(done[name])
-        write_summary(root / SUMMARY, reproduced(root), [papers.find(name) for name in papers.names()])
+        try:
+            with crew_of(None, 0, jobs or machine_cores(), len(ordered)) as crew:
+                for name, error in _finished(crew, calls):
+                    if error:
+                        failed[name] = error
+                        continue
+                    done[name] = load(root / name)
+                    if tell:
+                        tell(done[name])
+        except KeyboardInterrupt:
+            finished = ", ".join(done) or "none"
+            raise KeyboardInterrupt(f"interrupted; finished: {finished}; the same command makes all again") from None
+        finally:
+            _tidy(root)
+            write_summary(root / SUMMARY, reproduced(root), papers.names())
     for name, error in failed.items():
         raise type(error)(f"{name}: {error}") from error
     return [done[name] for name in names]
+
+
+def _check(names: Sequence[str], seed: int, jobs: int | None) -> None:
+    for name in names:
+        papers.find(name)
+    for key, number, least in (("seed", seed, 0), ("jobs", jobs, 1)):
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= least):
+            raise InputError(f"{number!r}", where=key, allowed=f"a whole number >= {least}")
 
 
 def _finished(crew: Crew, calls: Mapping[str, Callable[[], None]]) -> Iterator[tuple[str, GradscopeError | None]]:
@@ -106,22 +124,33 @@ def _finished(crew: Crew, calls: Mapping[str, Callable[[], None]]) -> Iterator[t
                 else:
                     yield running.pop(future), None
     except BrokenExecutor:
+        crew.renew()  # says so, if processes cannot be started at all
         raise GradscopeError("a worker process died: killed, or out of memory, of which --jobs 1 takes less") from None
 
 
 def _refuse(root: Path, names: Sequence[str]) -> None:
     """Raise InputError for a folder in which something would be overwritten that is no reproduction."""
     for name in names:
-        place = root / name
-        if place.exists() and not ((place.is_dir() and (place / RECORD).is_file()) or _empty(place)):
-            raise InputError("holds something else", where=str(place), hint="choose another folder with -o")
+        if foreign := _foreign(root / name):
+            files = f"{foreign[0]}{' and others' * (len(foreign) > 1)}"
+            hint = "move what you want to keep, or choose another folder with -o"
+            raise InputError(f"holds what is not of a reproduced paper: {files}", where=str(root / name), hint=hint)
     page = root / SUMMARY
     if page.exists() and MADE not in page.read_text("utf-8", "replace"):
         raise InputError("is a page of something else", where=str(page), hint="choose another folder with -o")
 
 
-def _empty(place: Path) -> bool:
-    return place.is_dir() and not any(place.iterdir())
+def _foreign(place: Path) -> list[str]:
+    """The files in a paper's folder that were not written there by us."""
+    if not place.is_dir():
+        return [place.name] if place.exists() else []
+    there = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    try:
+        return sorted(there - {*read_json(place / RECORD)["files"], RECORD})
+    except FileNotFoundError:
+        return sorted(there)
+    except DamagedError:
+        return sorted(name for name in there if name.partition("/")[0] not in LAYOUT)
 
 
 def _tidy(root: Path) -> None:
@@ -188,4 +217,6 @@ def _write(paper: Paper, folder: Path, seed: int, command: str) -> None:
         "figures": [{"name": one.name, "title": one.title, "caption": one.caption, "alt": one.alt} for one in drawn],
     }
     write_json(folder / RECORD, record, indent=1)
-    write_page(folder / "report.html", load(folder))
+    write_page(folder / PAGE, load(folder))
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    write_json(folder / RECORD, record | {"files": files}, indent=1)

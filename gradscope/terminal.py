@@ -234,24 +234,14 @@ def show_ledger(table: pd.DataFrame) -> None:
 
 def show_catalogue(catalogue: Sequence[Paper]) -> None:
     """Print the papers that can be reproduced."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from gradscope.reporting.catalogue import kinds_in_words
     from gradscope.reporting.references import cited
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("name", "what is claimed", "claims", "paper"):
-        table.add_column(name, no_wrap=name == "name")
-    table.add_column("time", justify="right", no_wrap=True)
+    wide = max(len(paper.name) for paper in catalogue)
     for paper in catalogue:
-        claimed = f"{paper.title}"
-        source = cited(paper.sources)[0].short
-        table.add_row(
-            paper.name, claimed, f"{len(paper.claims)}: {kinds_in_words(paper)}", source, f"{paper.seconds:.0f} s"
-        )
-    Console(highlight=False).print(table)
+        claims = f"{_count(len(paper.claims), 'claim')}: {kinds_in_words(paper)}"
+        click.echo(f"{click.style(f'{paper.name:<{wide}}', bold=True)}  {paper.title}")
+        click.echo(f"{'':<{wide}}  {cited(paper.sources)[0].short} · {claims} · about {_time(paper.seconds)}")
     click.echo("gradscope reproduce NAME... computes, draws and checks them; --all does it with every one.")
 
 

@@ -38,11 +38,12 @@ T = TypeVar("T")
 
 
 class Shown(msgspec.Struct, forbid_unknown_fields=True):
-    """How a figure lays a sweep out: which runs it is of (`Results.where`), and `Results.viewed`."""
+    """How a figure lays a sweep out: `Results.where`, `Results.viewed`; and what it says, if not its own caption."""
 
     where: str = ""
     hue: str | None = None
     facet: tuple[str, ...] = ()
+    caption: str = ""
 
 
 class Described(msgspec.Struct):
@@ -66,9 +67,12 @@ def names() -> list[str]:
 def find(name: str) -> Paper:
     """The paper of that name; InputError with the near miss if there is none, or if its file cannot be."""
     if name not in names():
-        raise unknown("paper", name, names())
+        raise unknown("paper", str(name), names())
     path = SWEPT / f"{name}.toml"
-    return _swept(name, path) if path.is_file() else _computed(name)
+    try:
+        return _swept(name, path) if path.is_file() else _computed(name)
+    except InputError as error:
+        raise error if str(path) in error.where else error.at(f"{name}: {error.where}") from None
 
 
 def _computed(name: str) -> Paper:
@@ -208,11 +212,12 @@ def _run(path: Path, found: Described, claims: Sequence[Claim], seed: int, folde
     tables = {name: quantities.TABLES[name](results) for name in needed}
 
     def draw(place: Path, formats: Sequence[str]) -> list[Drawn]:
-        return [
-            one
-            for name in found.figures
-            for one in figures.write(_laid_out(results, found.views.get(name, Shown())), place, formats, only=[name])
-        ]
+        drawn = []
+        for name in found.figures:
+            view = found.views.get(name, Shown())
+            (one,) = figures.write(_laid_out(results, view), place, formats, only=[name])
+            drawn.append(one._replace(caption=view.caption or one.caption))
+        return drawn
 
     return Measured(tables, draw)
 

@@ -55,8 +55,8 @@ def write_page(path: Path, reproduction: Reproduction) -> Path:
     )
 
 
-def write_summary(path: Path, reproductions: Sequence[Reproduction], catalogue: Sequence[Paper]) -> Path:
-    """Write the page over all papers of the catalogue that were reproduced, and those that were not."""
+def write_summary(path: Path, reproductions: Sequence[Reproduction], catalogue: Sequence[str]) -> Path:
+    """Write the page over all papers of the catalogue, by name: those that were reproduced, and those that were not."""
     there = {one.paper.name for one in reproductions}
     return page.write(
         "papers.html.j2",
@@ -64,7 +64,7 @@ def write_summary(path: Path, reproductions: Sequence[Reproduction], catalogue: 
         made=Markup(MADE),
         entries=[(one, cited(one.paper.sources)[0], _thumbnails(one)) for one in reproductions],
         tables=[(one, shown(one.summary)) for one in reproductions],
-        missing=[paper for paper in catalogue if paper.name not in there],
+        missing=[name for name in catalogue if name not in there],
         claims=sum(len(one.summary) for one in reproductions),
         points=sum(len(one.claims) for one in reproductions),
         held=sum(int((one.summary["verdict"] == HOLDS).sum()) for one in reproductions),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from gradscope.files import write_whole
 from gradscope.reporting.tables import shown
 
 SCRIPT = "page.js"
+_LETTERS = ("alpha", "beta", "gamma", "lambda", "mu", "nu", "phi", "pi", "psi", "rho", "sigma", "tau", "theta", "xi")
+GREEK = {name: unescape(f"&{name};") for name in _LETTERS}
 
 
 def write(template: str, path: Path, scripts: Iterable[str] = (), **context: Any) -> Path:
@@ -30,7 +34,7 @@ def write(template: str, path: Path, scripts: Iterable[str] = (), **context: Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "marked": marked}
+    environment.filters |= {"shown": shown, "marked": marked, "symbols": symbols}
     own = _asset(SCRIPT)
     page = environment.get_template(template).render(
         style=Markup(_asset("page.css")), script=Markup(own), policy=policy([own, *scripts]), **context
@@ -63,6 +67,20 @@ def marked(text: str) -> Markup:
         Markup("<code>{}</code>" if place % 2 else "{}").format(part) for place, part in enumerate(text.split("`"))
     )
     return Markup().join(parts)
+
+
+def symbols(text: str) -> Markup:
+    """A text as HTML, with Greek letters for their names, and indices and exponents where they belong.
+
+    >>> symbols("lambda_i^2 = x_{t-1}, E|z|^2 and W_hh, but forget_bias < 1")
+    Markup('λ<sub>i</sub><sup>2</sup> = x<sub>t-1</sub>, E|z|<sup>2</sup> and W<sub>hh</sub>, but forget_bias &lt; 1')
+    """
+    said = re.sub(rf"\b({'|'.join(GREEK)})(?=\b|_)", lambda found: GREEK[found[1]], text)
+    placed = re.sub(r"(?<![\w.])(d?\w)_(\{[^}]*\}|\w{1,3}(?![\w]))", r"\1" + "\0\\2\0", said)
+    raised = re.sub(r"\^(\{[^}]*\}|\([^)]*\)|-?\w+)", "\1\\1\1", placed)
+    html = str(Markup.escape(raised))
+    html = re.sub("\0([^\0]*)\0", lambda found: f"<sub>{found[1].strip('{}')}</sub>", html)
+    return Markup(re.sub("\1([^\1]*)\1", lambda found: f"<sup>{found[1].strip('{}')}</sup>", html))
 
 
 def _asset(name: str) -> str:

@@ -88,7 +88,7 @@ def _reference(entry: str) -> Reference:
         place += f" {fields['volume']}{number}" if "journal" in fields else f", {fields['series']} {fields['volume']}"
     pages = fields.get("pages", "").replace("--", "\u2013")
     parts = [f"{authors} ({fields['year']})", fields["title"], ", ".join(filter(None, [place, pages]))]
-    text = re.sub(r"[{}]", "", ". ".join(filter(None, parts)) + ".").replace("..", ".")
+    text = re.sub(r"[{}]", "", ". ".join(filter(None, parts)) + ".").replace("..", ".").replace("?.", "?")
     shown = re.sub(r"^\s+keywords.*\n", "", entry, flags=re.MULTILINE)
     return Reference(key, f"{_short(fields['author'])} ({fields['year']})", text, _address(fields), shown)
 
@@ -104,6 +104,8 @@ def _short(authors: str) -> str:
 
 
 def _address(fields: dict[str, str]) -> str:
+    if "url" in fields:
+        return fields["url"]
     if "doi" in fields:
         return f"https://doi.org/{fields['doi']}"
     return f"https://arxiv.org/abs/{fields['eprint']}" if "eprint" in fields else ""

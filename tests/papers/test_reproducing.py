@@ -20,7 +20,8 @@ from gradscope.reproduction import load, reproduced
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli, ["reproduce", "--jobs", "1", *map(str, arguments)])
+    jobs = ["--jobs", "1"] if arguments else []
+    return CliRunner().invoke(cli, ["reproduce", *jobs, *map(str, arguments)])
 
 
 def files_in(folder):
@@ -81,7 +82,6 @@ def test_several_are_returned_in_the_order_asked_for_and_told_of(catalogue, tmp_
 def test_another_run_takes_the_place_of_the_one_before_bit_for_bit(catalogue, tmp_path):
     reproduce(["right"], tmp_path, jobs=1)
     before = contents_of(tmp_path / "right")
-    (tmp_path / "right/stray.txt").write_text("of an older version")
     reproduce(["right"], tmp_path, jobs=1)
     after = contents_of(tmp_path / "right")
     assert before.keys() == after.keys()
@@ -123,7 +123,7 @@ def test_the_catalogue_is_listed(catalogue):
     result = run()
     assert result.exit_code == 0
     assert [name for name in catalogue if name in result.output] == list(catalogue)
-    assert {"exact", "law,", "qualitative", "Bengio", "(1994)", "1", "s"} <= set(result.output.split())
+    assert "Bengio et al. (1994) · 3 claims: exact law, qualitative · about 1 s" in result.output
 
 
 def failing(monkeypatch, capsys, *arguments):
@@ -148,8 +148,19 @@ def test_a_folder_that_holds_something_else_is_left_alone(catalogue, monkeypatch
     (tmp_path / "right/thesis.tex").write_text("precious")
     code, error = failing(monkeypatch, capsys, "right", "wrong", "-o", tmp_path)
     assert code == 2
-    assert f"{tmp_path / 'right'}: holds something else; choose another folder with -o" in error
+    assert f"{tmp_path / 'right'}: holds what is not of a reproduced paper: thesis.tex; move what you want" in error
     assert files_in(tmp_path) - {".lock"} == {"right/thesis.tex"}
+
+
+@pytest.mark.parametrize("record", ["whole", "damaged"])
+def test_a_file_of_the_users_beside_ours_is_not_lost(catalogue, tmp_path, record):
+    reproduce(["right"], tmp_path, jobs=1)
+    (tmp_path / "right/notes.txt").write_text("precious")
+    if record == "damaged":
+        (tmp_path / "right/reproduction.json").write_text("{")
+    with pytest.raises(InputError, match=r"holds what is not of a reproduced paper: notes.txt; move what you want"):
+        reproduce(["right"], tmp_path, jobs=1)
+    assert (tmp_path / "right/notes.txt").read_text() == "precious"
 
 
 def test_a_page_of_something_else_is_left_alone(catalogue, monkeypatch, capsys, tmp_path):
@@ -271,9 +282,12 @@ def test_ctrl_c_leaves_whole_papers_only(catalogue, monkeypatch, capsys, tmp_pat
         raise KeyboardInterrupt
 
     catalogue["wrong"] = square_of("wrong", measure=interrupted)
-    code, _ = failing(monkeypatch, capsys, "wrong", "--jobs", 1, "-o", tmp_path)
+    catalogue["right"] = replace(catalogue["right"], seconds=9.0)  # the longest goes first
+    code, error = failing(monkeypatch, capsys, "wrong", "right", "--jobs", 1, "-o", tmp_path)
     assert code == 130
-    assert files_in(tmp_path) <= {".lock"}
+    assert "interrupted; finished: right; the same command makes all again" in error
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "index.html", "right"}
+    assert "in 1 paper;" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("damage", ["claims.csv", "reproduction.json"])
@@ -292,6 +306,34 @@ def test_no_paper_is_no_reproduction(tmp_path):
         load(tmp_path)
 
 
-def test_a_seed_is_a_whole_number(catalogue, tmp_path):
-    with pytest.raises(InputError, match="seed: -1; allowed: a whole number >= 0"):
-        reproduce(["right"], tmp_path, seed=-1)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": -1}, "seed: -1; allowed: a whole number >= 0"),
+        ({"seed": True}, "seed: True; allowed: a whole number >= 0"),
+        ({"seed": 0.5}, "seed: 0.5; allowed: a whole number >= 0"),
+        ({"jobs": 0}, "jobs: 0; allowed: a whole number >= 1"),
+        ({"jobs": "2"}, "jobs: '2'; allowed: a whole number >= 1"),
+        ({"names": "rihgt"}, "unknown paper 'rihgt'.*did you mean 'right'"),
+        ({"names": [3]}, "unknown paper '3'"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(catalogue, tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        reproduce(**{"names": ["right"], "out": tmp_path / "none"} | wrong)
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_name_is_a_name(catalogue, tmp_path):
+    assert [one.paper.name for one in reproduce("right", tmp_path, jobs=1)] == ["right"]
+
+
+def test_home_is_meant_by_its_sign(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert reproduce("right", "~/papers", jobs=1)[0].folder == tmp_path / "papers/right"
+
+
+@pytest.mark.parametrize("option", ["--out=x", "--seed=3", "--jobs=2", "--open", "--quiet"])
+def test_options_without_a_name_are_refused(catalogue, option):
+    with pytest.raises(InputError, match=rf"^{option.partition('=')[0]}: needs NAME, or --all"):
+        CliRunner().invoke(cli, ["reproduce", option], catch_exceptions=False)

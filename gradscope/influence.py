@@ -44,6 +44,7 @@ OPTIMUM = TARGET / SUM  # of theta
 HORIZON = 500  # lags: influences from there on are below the last bit of their sum, -6
 LONGEST = 10_000  # steps of an unroll
 AGES = 10_000  # steps since the last cut; `artbp` goes further once in a while, where nothing changes any more
+BITS = 54  # of a probability
 MOST = 1_000_000  # updates
 SHARED = 4096  # updates that are computed at least: the runs of a curve, which end after fewer, share them
 
@@ -120,7 +121,7 @@ def law(spec: str, loss_steps: str) -> Law:
     """Mean, deviation and probability of the right sign of what a strategy's updates multiply by, after the beginning.
 
     Coins are enumerated by the steps l since their last cut: C has one value for each, with a probability in proportion
-    to that of a segment to last l steps.
+    to that of a segment to last l steps. So the mean is -6 only if weights and coins of the strategy belong together.
 
     >>> found = law("random:16", "last")
     >>> print(f"{found.mean:.1f} +- {found.deviation:.0f}, right in {found.right:.0%} of draws")
@@ -131,8 +132,10 @@ def law(spec: str, loss_steps: str) -> Law:
         back = np.arange(1 if loss_steps == "last" else strategy.k1)
         mean = float(_reaching(strategy.k2 - back).mean())
         return Law(mean, 0.0, float(mean < 0))
+    if loss_steps == "all":
+        return law(spec, "last")  # unrolls are of a single step
     reached, probability = _outcomes(strategy)
-    (*_, mean) = _carried(_gates(strategy.expected(HORIZON)))
+    mean = float(probability @ reached)
     bounded = not strategy.unbounded(RATE)
     deviation = float(np.linalg.norm(np.sqrt(probability) * (reached - mean))) if bounded else np.inf
     return Law(mean, deviation, float(probability[reached < 0].sum()))
@@ -190,18 +193,34 @@ def _strategy(spec: str) -> Strategy:
 
 
 def _outcomes(strategy: Tossing) -> tuple[Floats, Floats]:
-    """What a loss may be multiplied by, and with which probability."""
-    passing, expected = _gates(strategy.schedule(np.zeros((1, AGES)))), _gates(strategy.expected(AGES))
+    """What a loss may be multiplied by, and with which probability.
+
+    From HORIZON on the probability that a step passes is taken to be in inverse proportion to its weight.
+    """
+    passing, continues = _gates(strategy.schedule(np.zeros((1, AGES)))), _continues(strategy)
     if passing.entering is not None:
-        enters = 1.0 / passing.entering[0, -1]
-        here, (*_, everything) = V[0], _carried(passing)
+        enters, here, (*_, everything) = continues[0], V[0], itertools.islice(_carried(passing), HORIZON)
         return np.array([everything, here]), np.array([enters, 1.0 - enters])
-    weights = passing.weights[0]
-    continues = np.divide(expected.weights, weights, out=np.zeros(AGES), where=weights > 0)
-    lasts = np.cumprod(np.concatenate([[1.0], continues[:-1]]))
+    weights = passing.weights[0, HORIZON - 1 :]
+    later = continues[-1] * np.divide(weights[0], weights, out=np.zeros(len(weights)), where=weights > 0)
+    lasts = np.cumprod(np.concatenate([[1.0], continues[:-1], later[:-1]]))
     lasts = lasts[lasts > 0]  # in float64
     reached = np.fromiter(itertools.islice(_carried(passing), len(lasts)), float)
     return reached, lasts / lasts.sum()
+
+
+def _continues(strategy: Tossing) -> Floats:
+    """The probability to go on at each of the first steps after a cut, (HORIZON,): the least coin that cuts there.
+
+    Found by bisection, of all at once: run l tosses 0 at all steps but the l-th, so that it is cut there or nowhere.
+    """
+    passes, cuts = np.zeros(HORIZON), np.ones(HORIZON)
+    for _ in range(BITS):
+        coin = 0.5 * (passes + cuts)
+        gates = _gates(strategy.schedule(np.diag(coin)))
+        gate = np.diagonal(gates.weights) if gates.entering is None else np.append(gates.entering.diagonal(1), 0.0)
+        passes, cuts = np.where(gate > 0.0, coin, passes), np.where(gate > 0.0, cuts, coin)
+    return cuts
 
 
 @lru_cache(maxsize=256)

@@ -3,13 +3,14 @@
 Where the gradient of a loss decays with the lag, phi_k = |dL_s/dh_{s-k}| below M beta^k, truncation after K steps
 misses no more than the sum E(K) of what lies beyond, and the bias relative to the gradient is at most
 E(K) / (|g_K| - E(K)): it decays as the gradient does (Aicher, Foti & Fox 2019). From this comes an estimator of the K
-that keeps the bias below a tolerance. It is right where gradients decay; where they grow its answer depends on the unit
-of the loss.
+that keeps the bias within a tolerance. Where gradients decay it does so on average, if not for every network; where
+they grow its answer depends on the unit of the loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,11 +32,11 @@ from gradscope.workspace import Workspace
 
 SETUP = (
     "Networks of 50 tanh units are drawn here, with white noise as input and targets; they are not the paper's LSTMs "
-    "on copying and language. The two decays at g = .9, .620 and .638, are not in the paper: they were computed from "
-    "its definitions, for inputs whose strength was not noted. At .7 the gradient decays so; what is then checked is "
-    "the bias. The losses are those of the last step over 16 examples, and M is the largest norm of [h, x, 1], which "
-    "bounds dh/dW for tanh. The estimator is written anew from the authors' code and supplement, with sums of norms "
-    "for |g_K|."
+    "on copying and language. The two decays at g = .9, .620 of the gradient and .638 of the bias, are not in the "
+    "paper: they were computed from its definitions, for inputs whose strength was not noted. The strength here, .7, "
+    "is fitted to the first, so that only the second is checked. The losses are those of the last step over 16 "
+    "examples, and M is the largest norm of [h, x, 1], which bounds dh/dW for tanh. The estimator is written anew from "
+    "the authors' code and supplement, with sums of norms for |g_K|."
 )
 SOURCES = ("aicher2020adaptively",)
 REPEATS = EXACTLY
@@ -55,71 +56,51 @@ SCALES = (1e-8, 1e-6, 1e4, 1e6)  # of the loss
 FROM, TOLERANCE = 3, 0.05  # the lag from which the estimator takes the decay to be geometric; and its tolerance
 PAPER = "Aicher, Foti & Fox (2019)"
 CODE = "the authors' code, github.com/aicherc/adaptive_tbptt, adaptive_truncation.py"
+BOUND = f"{PAPER}, bound on the relative bias"
+derived = partial(Claim, basis="derived")
 CLAIMS = (
-    Claim(
+    derived(
         "In orthogonal linear networks phi decays by the spectral radius a step, exactly",
         "geometric.beta",
         "law",
         f"{PAPER}, assumption of geometric decay",
-        basis="derived",
         rtol=1e-9,
     ),
     Claim(
         "The relative bias of truncation after K steps is at most E(K) / (|g_K| - E(K))",
         "bounds.share",
         1.0,
-        f"{PAPER}, bound on the relative bias",
+        BOUND,
         "bound",
         relation="<=",
         rtol=1e-9,
     ),
-    Claim(
+    derived(
         "A linear unit at rest has a relative bias of beta^K, up to the sequence's end",
         "unit.bias",
         "bias_law",
-        f"{PAPER}, bound on the relative bias",
-        basis="derived",
+        BOUND,
         rtol=1e-9,
         where="bias_law > 1e-6",
     ),
-    Claim(
+    derived(
         "There the bound is nearly attained: it is beta^K / (1 - 2 beta^K), up to the sequence's end",
         "unit.bound",
         "bound_law",
-        f"{PAPER}, bound on the relative bias",
-        basis="derived",
+        BOUND,
         rtol=1e-9,
     ),
-    Claim(
-        "The bias decays as the gradient does",
-        "decays.ratio",
-        1.0,
-        f"{PAPER}, bound on the relative bias",
-        "sampled",
-        rtol=0.06,
-        precision=0.02,
-    ),
-    Claim(
-        "The decay of the gradient at g = .9",
-        "decays.beta",
-        ((0.9, 0.620),),
-        f"computed from the definitions of {PAPER}",
-        "sampled",
-        basis="derived",
-        atol=0.02,
-        precision=0.02,
-    ),
-    Claim(
-        "The decay of the bias at g = .9",
+    derived("The bias decays as the gradient does", "decays.ratio", 1.0, BOUND, "sampled", rtol=0.06, precision=0.02),
+    derived(
+        "At g = .9, with inputs of a strength that is fitted to the gradient's decay, .620, the bias decays by .638",
         "decays.bias",
         ((0.9, 0.638),),
         f"computed from the definitions of {PAPER}",
         "sampled",
-        basis="derived",
         atol=0.02,
         precision=0.02,
     ),
-    Claim(
+    derived(
         "Where gradients decay, the estimator returns the least K with beta^K within the tolerance, in any unit",
         "estimator.tau",
         "law",
@@ -127,24 +108,31 @@ CLAIMS = (
         atol=1e-9,
         where="radius < 1",
     ),
-    Claim(
-        "The K that it returns for tanh networks keeps the bias below twice the tolerance",
+    derived(
+        "The K that it returns for tanh networks keeps the bias within the tolerance, on average over networks",
         "chosen.bias",
-        2.0 * TOLERANCE,
+        TOLERANCE,
         CODE,
         "qualitative",
         relation="<=",
     ),
-    Claim(
+    derived(
+        "Not for every network, but the bias of none is twice the tolerance (the factor is ours)",
+        "chosen.largest",
+        2.0 * TOLERANCE,
+        CODE,
+        "qualitative",
+        relation="<",
+    ),
+    derived(
         "Where gradients grow, it returns 1 or the longest, by the unit of the loss",
         "estimator.tau",
         "law",
         CODE,
-        basis="derived",
         atol=1e-9,
         where="radius > 1",
     ),
-    Claim(
+    derived(
         "The truncation to 1 step that it returns there misses most of the gradient",
         "estimator.bias",
         0.5,
@@ -315,8 +303,9 @@ def _ratios(taus: NDArray[Any], phi: Floats, bias: Floats) -> Floats:
 
 
 def _chosen(runs: pd.DataFrame) -> pd.DataFrame:
-    """The largest bias, over networks, of the truncation that the estimator returns."""
-    return runs.groupby("radius")[["chosen"]].max().rename(columns={"chosen": "bias"})
+    """The bias of the truncation that the estimator returns: of networks on average, and the largest."""
+    chosen = runs.drop_duplicates(["radius", "network"]).groupby("radius")["chosen"]
+    return pd.DataFrame({"bias": chosen.mean(), "bias_error": chosen.sem(), "largest": chosen.max()})
 
 
 def _estimates(seed: int) -> pd.DataFrame:
@@ -373,11 +362,11 @@ def bias(table: pd.DataFrame) -> Figure:
 
 
 def estimator(table: pd.DataFrame) -> Figure:
-    """The estimator is right where gradients decay, and meaningless where they grow.
+    """The estimator sees how gradients decay, and is meaningless where they grow.
 
     The K that it returns for a tolerance of .05, for orthogonal linear networks over 100 steps, against their spectral
-    radius, with the loss in units that differ by twelve decades. Line: the least K whose bias is within the tolerance.
-    Above 1 no K short of the sequence is, but in small units of the loss it returns 1.
+    radius, with the loss in units that differ by twelve decades. Line: the least K with radius^K within the tolerance.
+    Above 1 the bias of no K short of the sequence is, but in small units of the loss it returns 1.
     """
     figure = canvas(1, 1)
     figure.set_figheight(1.15 * figure.get_figheight())

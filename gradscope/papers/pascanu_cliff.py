@@ -8,6 +8,7 @@ is thrown far away; one whose gradient is clipped by its norm is not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,122 +64,83 @@ AT, FROM_B, TO_B = 5.0, -3.1, -1.9  # of the bifurcation diagram; w = 5 is the p
 
 PAPER = "Pascanu, Mikolov & Bengio (2013)"
 EQUATION = f"{PAPER}, equation 8 and figures 3 and 6"
+derived = partial(Claim, source=EQUATION, basis="derived")
 CLAIMS = (
-    Claim(
+    derived(
         "Two stable fixed points are born or die, at the folds, where a step neither shrinks nor grows gradients: "
         "w sigma'(x) = 1",
         "folds.b",
         "law",
-        EQUATION,
-        basis="derived",
         rtol=1e-9,
     ),
-    Claim(
-        "The folds at w = 5",
-        "folds.b",
-        (((5.0, "lower"), -2.655610), ((5.0, "upper"), -2.344390)),
-        EQUATION,
-        basis="derived",
-        rtol=2e-7,
-    ),
-    Claim(
+    derived("The folds at w = 5", "folds.b", (((5.0, "lower"), -2.655610), ((5.0, "upper"), -2.344390)), rtol=2e-7),
+    derived(
         "Up to the cusp at w = 4 no fixed point is unstable: the largest factor a step at any of them is w / 4",
         "cusp.factor",
         "law",
-        EQUATION,
-        basis="derived",
         rtol=1e-9,
     ),
-    Claim(
-        "The cusp is at b = -2",
-        "cusp.b",
-        ((4.0, -2.0),),
-        EQUATION,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "From the cusp the folds part as a cusp does: by (w - 4)^(3/2) / 3",
+    derived("The cusp is at b = -2", "cusp.b", ((4.0, -2.0),), rtol=1e-9),
+    derived(
+        "From the cusp the folds part as a cusp does: to leading order by (w - 4)^(3/2) / 3",
         "opening.width",
         "law",
-        EQUATION,
-        basis="derived",
+        kind="limit",
         rtol=1e-3,
         where="w <= 4.01",
     ),
-    Claim(
+    derived(
         "Between the folds the unit ends in one of two states, elsewhere in the same wherever it starts",
         "attractors.number",
         "law",
-        EQUATION,
-        basis="derived",
         atol=1e-9,
     ),
-    Claim(
+    derived(
         "The cliff is where x_0 is itself an unstable fixed point, from w = 1 / sigma'(x_0) on",
         "cliff_end.w",
         4.2553,
-        EQUATION,
-        basis="derived",
         atol=5e-5,
     ),
-    Claim(
+    derived(
         "On the cliff dE/db = 2 (sigma(x_0) - .7) sigma'(x_0) (m^50 - 1) / (m - 1), m = w sigma'(x_0)",
         "cliff.dE_db",
         "dE_db_law",
-        EQUATION,
-        basis="derived",
         rtol=1e-9,
     ),
-    Claim(
-        "On the cliff dE/dw = sigma(x_0) dE/db",
-        "cliff.dE_dw",
-        "dE_dw_law",
-        EQUATION,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "The gradient dE/db on the cliff at w = 5",
-        "cliff.dE_db",
-        ((5.0, -661.6828),),
-        EQUATION,
-        basis="derived",
-        rtol=1e-7,
-    ),
-    Claim(
+    derived("On the cliff dE/dw = sigma(x_0) dE/db", "cliff.dE_dw", "dE_dw_law", rtol=1e-9),
+    derived("The gradient dE/db on the cliff at w = 5", "cliff.dE_db", ((5.0, -661.6828),), rtol=1e-7),
+    derived(
         "A twentieth of b to the left of the cliff or to the right, the gradient is less than a hundredth as large",
         "cliff.aside",
         0.01,
-        EQUATION,
-        "qualitative",
+        kind="qualitative",
         relation="<",
         where="w >= 5",
     ),
-    Claim(
+    derived(
         "Crossing a fold away from the cliff is harmless: there the gradient is less than a thousandth as large",
         "cliff.at_folds",
         1e-3,
-        f"{PAPER}, section 2.2",
-        "qualitative",
+        source=f"{PAPER}, section 2.2; the number is ours",
+        kind="qualitative",
         relation="<",
         where="w >= 5",
     ),
-    Claim(
+    derived(
         "Without clipping, most descents jump off the cliff and are lost: they end far above the valley",
         "lost.share",
         0.5,
-        f"{PAPER}, figure 6",
-        "qualitative",
+        source=f"{PAPER}, figure 6",
+        kind="qualitative",
         relation=">",
         where="clip == 'off'",
     ),
-    Claim(
+    derived(
         "With clipping by norm none is lost",
         "lost.share",
         0.0,
-        f"{PAPER}, figure 6 and algorithm 1",
-        "qualitative",
+        source=f"{PAPER}, figure 6 and algorithm 1",
+        kind="qualitative",
         relation="<=",
         where="clip == 'norm:1'",
     ),
@@ -447,7 +409,7 @@ def error_surface(table: pd.DataFrame) -> Figure:
     The error of a single unit after 50 steps against its weight w and bias b: as a relief, seen from the valley, and
     as a map. From each dot two descents start, of the same rate: along the gradient as it is (dashed), and with its
     norm clipped to 1 (solid). All come down to the foot of the cliff; there the gradient throws the one far off the
-    map, while the other makes its way along the foot to where the cliff ends.
+    map, while the other makes its way along the foot, in the 60 steps that are drawn.
     """
     figure = canvas(2, 1)
     figure.set_figheight(1.3 * figure.get_figheight())

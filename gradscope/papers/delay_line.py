@@ -8,6 +8,8 @@ Sompolinsky 2008; Kerg et al. 2019).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -48,86 +50,27 @@ MEANS = (
 )
 SHOWN = (0.95, 1.0, 1.05, 1.1)
 KERG = "Kerg et al. (2019), figure 1; Ganguli, Huh & Sompolinsky (2008)"
+_exactly = partial(Claim, source=KERG, basis="derived", rtol=1e-9)
+_sampled = partial(Claim, source=KERG, kind="sampled", basis="derived", errors=4.0)
 CLAIMS = (
-    Claim(
-        "The spectral radius is 0",
-        "lines.radius",
-        0.0,
-        KERG,
-        atol=1e-12,
-    ),
-    Claim(
-        "The root mean square of the gradient's norm, over random unit vectors, is alpha^k sqrt((N - k)/N) at lag k",
-        "norms.rms",
-        "law",
-        KERG,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "The mean norm is alpha^k times that of N - k of the N components of a random unit vector",
-        "means.mean",
-        "law",
-        KERG,
-        "sampled",
-        basis="derived",
-        errors=4.0,
-        precision=0.03,
-    ),
-    Claim(
-        "It is 8.09 at N = 100, alpha = 1.05 and lag 50",
-        "means.mean",
-        (((1.05, 100, 50), 8.09),),
-        KERG,
-        "sampled",
-        basis="derived",
-        atol=0.005,
-        errors=4.0,
-        precision=0.01,
-    ),
-    Claim(
-        "Gradients last for as many lags as there are units, and are exactly 0 from lag N on",
-        "lines.lags",
-        "units",
-        KERG,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "The best direction is multiplied by alpha a step: the largest singular value of k steps is alpha^k",
-        "singular-values.largest",
-        "law",
-        KERG,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "Every step loses a dimension: N - k singular values of k steps are not 0",
-        "singular-values.rank",
-        "left",
-        KERG,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "In any other basis gradients are the same",
-        "rotated.rms",
-        "law",
-        KERG,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "But there rounding takes the eigenvalues far from 0: those of 100 units, as computed, beyond 0.5",
-        "rotated.radius",
-        0.5,
-        "eigenvalues of float64 matrices",
-        "qualitative",
-        basis="derived",
-        relation=">",
-        where="units == 100 and alpha >= 1",
-    ),
-)
+    Claim("The spectral radius is 0", "lines.radius", 0.0, KERG, basis="derived", atol=1e-12),
+    _exactly("The root mean square of the gradient's norm, over random unit vectors, is alpha^k sqrt((N - k)/N) at lag "
+             "k", "norms.rms", "law"),
+    _sampled("The mean norm is alpha^k times that of N - k of the N components of a random unit vector", "means.mean",
+             "law", precision=0.03),
+    _sampled("It is 8.09 at N = 100, alpha = 1.05 and lag 50", "means.mean", (((1.05, 100, 50), 8.09),), atol=0.005,
+             precision=0.01),
+    _exactly("Gradients last for as many lags as there are units, and are exactly 0 from lag N on", "lines.lags",
+             "units"),
+    _exactly("The best direction is multiplied by alpha a step: the largest singular value of k steps is alpha^k",
+             "singular-values.largest", "law"),
+    _exactly("Every step loses a dimension: N - k singular values of k steps are not 0", "singular-values.rank",
+             "left"),
+    _exactly("In any other basis gradients are the same", "rotated.rms", "law"),
+    Claim("But there rounding takes the eigenvalues far from 0: those of 100 units, as computed, beyond 0.5",
+          "rotated.radius", 0.5, "eigenvalues of float64 matrices", "qualitative", "derived", relation=">",
+          where="units == 100 and alpha >= 1"),
+)  # fmt: skip
 
 
 def measure(seed: int) -> dict[str, pd.DataFrame]:

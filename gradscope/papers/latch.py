@@ -5,7 +5,10 @@ an input strong enough comes. Where it is sure to hold it, every step multiplies
 stored robustly cannot be learnt from far away (Bengio, Simard & Frasconi 1994).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,11 +29,12 @@ from gradscope.workspace import Workspace
 
 SETUP = (
     "The one-unit network of the paper, with inputs that are added before the tanh. The paper was not at hand: that "
-    "there is an input below which no sign changes, and above which it does after some steps, is known from others who "
-    "quote it, and the figures are drawn from the equations. Fixed points come from 10,000 steps without input; the "
-    "switching input is the smallest constant one under which the unit, from its negative state, is positive within "
-    "65,536 steps, which is above the limit by pi^2 / (x_0 steps^2), less than 3e-8; latched units get inputs of "
-    "either sign, 0.999 of the switching input in size, each for a random time. Weights are ours, but for w = 1.25."
+    "there is an input below which no sign changes, and above which it does after some steps, is known from memory and "
+    "from others who quote it, and the figures are drawn from the equations. Fixed points come from 10,000 steps "
+    "without input; the switching input is the smallest constant one under which the unit, from its negative state, is "
+    "positive within 65,536 steps, which is above the limit by pi^2 / (x_0 steps^2), less than 3e-8; latched units get "
+    "inputs of either sign, 0.999 of the switching input in size, each for a random time. Weights are ours, but for "
+    "w = 1.25."
 )
 SOURCES = ("bengio1994learning",)
 REPEATS = EXACTLY
@@ -58,92 +62,29 @@ PANELS = (  # inputs as shares of the smallest switching one, and from where pat
 NAMED = (1.01, 1.05, 1.25, 1.9, 4.0)  # weights
 
 SECTION = "Bengio, Simard & Frasconi (1994), section III"
+_derived = partial(Claim, source=SECTION, basis="derived")
+_never = partial(Claim, kind="bound", basis="memory", relation="<")
 CLAIMS = (
-    Claim(
-        "Without input the unit settles where artanh(x*) = w x*",
-        "latching.fixed_point",
-        "fixed_point_law",
-        SECTION,
-        basis="abstract",
-        rtol=1e-9,
-    ),
-    Claim(
-        "At that state a step back multiplies the gradient by w (1 - x*^2)",
-        "latching.factor",
-        "factor_law",
-        SECTION,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "A constant input switches the unit from |artanh(x_0) - w x_0| on, x_0 = (1 - 1/w)^(1/2)",
-        "latching.input",
-        "input_law",
-        SECTION,
-        basis="derived",
-        atol=3e-8,
-    ),
-    Claim(
-        "No constant input below |artanh(x_0) - w x_0| switches the unit",
-        "latching.input",
-        "input_law",
-        SECTION,
-        "bound",
-        "derived",
-        relation=">=",
-    ),
-    Claim(
-        "The stable state at w = 1.25",
-        "latching.fixed_point",
-        ((QUOTED, 0.7104118),),
-        SECTION,
-        basis="memory",
-        rtol=1e-7,
-    ),
-    Claim(
-        "The factor a step at w = 1.25",
-        "latching.factor",
-        ((QUOTED, 0.6191439),),
-        SECTION,
-        basis="memory",
-        rtol=1e-7,
-    ),
-    Claim(
-        "The smallest switching input at w = 1.25",
-        "latching.input",
-        ((QUOTED, 0.0778052),),
-        SECTION,
-        basis="memory",
-        atol=3e-8,
-    ),
-    Claim(
-        "Inputs below the smallest switching one never change the sign, whatever their order",
-        "latched.highest",
-        0.0,
-        SECTION,
-        "bound",
-        "abstract",
-        relation="<",
-    ),
-    Claim(
-        "While the unit is latched, no step back lets a gradient grow or even keep its size",
-        "latched.factor",
-        1.0,
-        "Bengio, Simard & Frasconi (1994), section IV",
-        "bound",
-        "abstract",
-        relation="<",
-    ),
-    Claim(
-        "As an input u comes down to the smallest, u*, the switch takes pi / (x_0 (u - u*))^(1/2) steps",
-        "switching.steps",
-        "law",
-        "saddle-node bifurcation, leading order; that it takes finitely many steps: the paper, section III",
-        basis="derived",
-        rtol=5e-4,
-        where="excess < 2e-7",
-    ),
-)
+    _derived("Without input the unit settles where artanh(x*) = w x*", "latching.fixed_point", "fixed_point_law",
+             rtol=1e-9),
+    _derived("At that state a step back multiplies the gradient by w (1 - x*^2)", "latching.factor", "factor_law",
+             rtol=1e-9),
+    _derived("A constant input switches the unit from |artanh(x_0) - w x_0| on, x_0 = (1 - 1/w)^(1/2), as the time it "
+             "is given becomes long", "latching.input", "input_law", kind="limit", atol=3e-8),
+    _derived("No constant input below |artanh(x_0) - w x_0| switches the unit", "latching.input", "input_law",
+             kind="bound", relation=">="),
+    _derived("The stable state at w = 1.25", "latching.fixed_point", ((QUOTED, 0.7104118),), rtol=1e-7),
+    _derived("The factor a step at w = 1.25", "latching.factor", ((QUOTED, 0.6191439),), rtol=1e-7),
+    _derived("The smallest switching input at w = 1.25", "latching.input", ((QUOTED, 0.0778052),), kind="limit",
+             atol=3e-8),
+    _never("Inputs below the smallest switching one never change the sign, whatever their order", "latched.highest",
+           0.0, SECTION),
+    _never("While the unit is latched, no step back lets a gradient grow or even keep its size", "latched.factor", 1.0,
+           "Bengio, Simard & Frasconi (1994), section IV"),
+    Claim("As an input u comes down to the smallest, u*, the switch takes pi / (x_0 (u - u*))^(1/2) steps",
+          "switching.steps", "law", "saddle-node bifurcation, leading order", "limit", "derived", rtol=5e-4,
+          where="excess < 2e-7"),
+)  # fmt: skip
 
 
 def measure(seed: int) -> dict[str, pd.DataFrame]:

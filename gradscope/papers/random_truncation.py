@@ -8,6 +8,7 @@ all lags keeps it finite; so does leaving out the weights, but then the mean is 
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from math import ceil, log
 
@@ -68,163 +69,44 @@ DERIVED = "elementary, for the estimator of {}"
 ARTBP = DERIVED.format("Tallec & Ollivier (2017), ARTBP")
 BOOK = DERIVED.format("Dive into Deep Learning, section 9.7.1, xi_t")
 LITERAL = DERIVED.format("Dive into Deep Learning, section 9.7.1, the formula read literally")
+_exactly = partial(Claim, basis="derived", rtol=1e-9)
+_drawn = partial(Claim, kind="sampled", basis="derived")
+_unsettled = partial(Claim, source=BOOK, kind="qualitative", basis="derived")
+EVERY, ONCE, BARE = (f'truncation == "{family}"' for family in FAMILIES)
 CLAIMS = (
-    Claim(
-        "Reweighted at every step, the mean is the full gradient",
-        "exact.mean",
-        "mean_law",
-        ARTBP,
-        basis="derived",
-        rtol=1e-9,
-        where='truncation == "random"',
-    ),
-    Claim(
-        "Reweighted at every step, the variance is (w m)^2 (1/pi - 1) / (1 - w^2/pi), where w^2 < pi",
-        "exact.variance",
-        "variance_law",
-        BOOK,
-        basis="derived",
-        rtol=1e-9,
-        where='truncation == "random"',
-    ),
-    Claim(
-        "At w = pi = 0.9, the full gradient being 10, the variance is 90, and with one coin 9",
-        "exact.variance",
-        (((RANDOM, 0.9, 0.9), 90.0), ((ONE_COIN, 0.9, 0.9), 9.0)),
-        f"{BOOK}; {LITERAL}",
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "With one coin for all lags, the mean is the full gradient",
-        "exact.mean",
-        "mean_law",
-        LITERAL,
-        basis="derived",
-        rtol=1e-9,
-        where='truncation == "one-coin"',
-    ),
-    Claim(
-        "With one coin for all lags, the variance is (w m)^2 (1/pi - 1), finite for every pi",
-        "exact.variance",
-        "variance_law",
-        LITERAL,
-        basis="derived",
-        rtol=1e-9,
-        where='truncation == "one-coin"',
-    ),
-    Claim(
-        "Unweighted, the mean is 1/(1 - pi w) instead of 1/(1 - w)",
-        "exact.mean",
-        "mean_law",
-        BOOK,
-        basis="derived",
-        rtol=1e-9,
-        where='truncation == "random-unweighted"',
-    ),
-    Claim(
-        "Means of draws of coins have these values, reweighted or not",
-        "sampled.mean",
-        "mean_law",
-        f"{BOOK}; {LITERAL}",
-        "sampled",
-        "derived",
-        errors=4,
-        precision=0.01,
-    ),
-    Claim(
-        "Variances of draws have these values to 3 %, reweighted at every step",
-        "sampled.variance",
-        "variance_law",
-        BOOK,
-        "sampled",
-        "derived",
-        rtol=0.03,
-        where='truncation == "random"',
-    ),
-    Claim(
-        "Variances of draws have these values with one coin",
-        "sampled.variance",
-        "variance_law",
-        LITERAL,
-        "sampled",
-        "derived",
-        errors=4,
-        precision=0.025,
-        where='truncation == "one-coin" and pi > 0.5',
-    ),
-    Claim(
-        "Over T steps the variance is w^2 (1/pi - 1) times the sum of (w^2/pi)^k m_{T-1-k}^2, with a limit or without",
-        "growth.variance",
-        "variance_law",
-        BOOK,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "The truncation says that its variance has no bound exactly where w^2 >= pi",
-        "bounded.said",
-        "infinite",
-        BOOK,
-        basis="derived",
-        atol=1e-9,
-    ),
-    Claim(
-        "Where w^2 < pi, twice as many steps no longer change the variance",
-        "bounded.doubled",
-        1.0,
-        BOOK,
-        basis="derived",
-        rtol=1e-6,
-        where="infinite == 0",
-    ),
-    Claim(
-        "Where w^2 >= pi, twice as many steps at least double the variance",
-        "bounded.doubled",
-        2.0,
-        BOOK,
-        "bound",
-        "derived",
-        relation=">=",
-        where="infinite == 1",
-    ),
-    Claim(
-        "ARTBP's segments, that end with probability (alpha - 1) / ((alpha - 2) n0 + age), last n0 steps on average",
-        "segments.length",
-        "law",
-        "Tallec & Ollivier (2017), the schedule of their experiments",
-        basis="memory",
-        rtol=1e-8,
-    ),
-    Claim(
-        "With ARTBP's schedule, the mean is the full gradient",
-        "segments.mean",
-        "mean_law",
-        ARTBP,
-        basis="derived",
-        rtol=1e-9,
-    ),
-    Claim(
-        "An infinite variance shows in samples that grow: from 100 draws to 10,000 theirs more than doubles",
-        "unsettled.growth",
-        2.0,
-        BOOK,
-        "qualitative",
-        "derived",
-        relation=">",
-        where='truncation == "random:4"',
-    ),
-    Claim(
-        "A finite variance shows in samples that settle: from 100 draws to 10,000 theirs stays",
-        "unsettled.growth",
-        1.0,
-        BOOK,
-        "qualitative",
-        "derived",
-        atol=0.3,
-        where='truncation == "random:20" or truncation == "one-coin:4"',
-    ),
-)
+    _exactly("Reweighted at every step, the mean is the full gradient", "exact.mean", "mean_law", ARTBP, where=EVERY),
+    _exactly("Reweighted at every step, the variance is (w m)^2 (1/pi - 1) / (1 - w^2/pi), where w^2 < pi",
+             "exact.variance", "variance_law", BOOK, where=EVERY),
+    _exactly("At w = pi = 0.9, the full gradient being 10, the variance is 90, and with one coin 9", "exact.variance",
+             (((RANDOM, 0.9, 0.9), 90.0), ((ONE_COIN, 0.9, 0.9), 9.0)), f"{BOOK}; {LITERAL}"),
+    _exactly("With one coin for all lags, the mean is the full gradient", "exact.mean", "mean_law", LITERAL,
+             where=ONCE),
+    _exactly("With one coin for all lags, the variance is (w m)^2 (1/pi - 1), finite for every pi", "exact.variance",
+             "variance_law", LITERAL, where=ONCE),
+    _exactly("Unweighted, the mean is 1/(1 - pi w) instead of 1/(1 - w)", "exact.mean", "mean_law", BOOK, where=BARE),
+    _drawn("Means of draws of coins have these values, reweighted or not", "sampled.mean", "mean_law",
+           f"{BOOK}; {LITERAL}", errors=4.0, precision=0.01),
+    _drawn("Variances of draws have these values to 3 %, reweighted at every step", "sampled.variance",
+           "variance_law", BOOK, rtol=0.03, precision=0.01, where=EVERY),
+    _drawn("Variances of draws have these values with one coin", "sampled.variance", "variance_law", LITERAL,
+           errors=4.0, precision=0.025, where=f"{ONCE} and pi > 0.5"),
+    _exactly("Over T steps the variance is w^2 (1/pi - 1) times the sum of (w^2/pi)^k m_{T-1-k}^2, with a limit or "
+             "without", "growth.variance", "variance_law", BOOK),
+    _exactly("The truncation says that its variance has no bound exactly where w^2 >= pi", "bounded.said", "infinite",
+             BOOK, atol=1e-9),
+    Claim("Where w^2 < pi, twice as many steps no longer change the variance", "bounded.doubled", 1.0, BOOK, "limit",
+          "derived", rtol=1e-6, where="infinite == 0"),
+    Claim("Where w^2 >= pi, twice as many steps at least double the variance", "bounded.doubled", 2.0, BOOK, "bound",
+          "derived", relation=">=", where="infinite == 1"),
+    Claim("ARTBP's segments, that end with probability (alpha - 1) / ((alpha - 2) n0 + age), last n0 steps on average",
+          "segments.length", "law", "Tallec & Ollivier (2017), the schedule of their experiments", basis="memory",
+          rtol=1e-8),
+    _exactly("With ARTBP's schedule, the mean is the full gradient", "segments.mean", "mean_law", ARTBP),
+    _unsettled("An infinite variance shows in samples that grow: from 100 draws to 10,000 theirs more than doubles",
+               "unsettled.growth", 2.0, relation=">", where='truncation == "random:4"'),
+    _unsettled("A finite variance shows in samples that settle: from 100 draws to 10,000 theirs stays",
+               "unsettled.growth", 1.0, atol=0.3, where='truncation == "random:20" or truncation == "one-coin:4"'),
+)  # fmt: skip
 
 
 def measure(seed: int) -> dict[str, pd.DataFrame]:
@@ -479,28 +361,20 @@ def growth(table: pd.DataFrame) -> Figure:
 def running(table: pd.DataFrame) -> Figure:
     """A sample does not tell that its variance is infinite.
 
-    Variance of the first so many draws of a truncated gradient, w = 0.9: median and 10 to 90 % of 20 samples. With pi =
-    0.95 (random:20) and with one coin (pi = 0.75) it settles at the law's value (dotted); reweighted at every step with
-    pi = 0.75 (random:4) it grows with the number of draws, as it is infinite. ARTBP's power-law schedule has a finite
-    one with segments as short, 4 steps on average.
+    Variance of the first so many draws of a truncated gradient, w = 0.9: median and 10 to 90 % of 20 samples. With
+    pi = 0.95 (random:20) and with one coin (pi = 0.75) it settles at the law's value (thin); reweighted at every step
+    with pi = 0.75 (random:4) it grows with the number of draws, as it is infinite. With ARTBP's power-law schedule,
+    whose segments are as short, 4 steps on average, it settles too; there is no closed form for it here.
     """
     figure = canvas(1, 1)
     ax = figure.subplots()
     for i, (spec, own) in enumerate(table.groupby("truncation", sort=False)):
-        ax.fill_between(
-            own["draws"], own["variance_low"], own["variance_high"], color=COLOURS[i], alpha=0.15, linewidth=0
-        )
-        ax.plot(
-            own["draws"],
-            own["variance"],
-            marker=MARKERS[i],
-            markersize=3,
-            color=COLOURS[i],
-            linestyle=DASHES[i],
-            label=spec,
-        )
+        low, high = own["variance_low"], own["variance_high"]
+        ax.fill_between(own["draws"], low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
+        look = {"marker": MARKERS[i], "markersize": 3, "linestyle": DASHES[i], "label": spec}
+        ax.plot(own["draws"], own["variance"], color=COLOURS[i], **look)
         if np.isfinite(own["law"].iloc[0]):
-            ax.axhline(own["law"].iloc[0], color=COLOURS[i], linestyle=":", linewidth=0.9)
+            ax.axhline(own["law"].iloc[0], color=COLOURS[i], linewidth=0.6)
     ax.set(xscale="log", yscale="log", xlabel="draws", ylabel="variance of a sample")
     label_ends(ax)
     return figure

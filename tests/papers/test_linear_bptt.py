@@ -37,4 +37,5 @@ def test_the_summary_finds_the_powers_and_the_best_step():
     assert found["power_below"] == pytest.approx(-1.0, abs=1e-3)
     assert found["log10_step"] == pytest.approx(-5.5)  # where 6 step^3 = 1e-16 it is least
     assert found["at_1e-5"] == pytest.approx(3.1e-10)
-    assert found["loss_at_1e-9"] == pytest.approx((1e-7 + 3e-18) / found["least"])
+    assert found["log10_at_1e-9"] == pytest.approx(-7.0)
+    assert found["loss_at_1e-9"] == pytest.approx(1e-7 / found["least"])

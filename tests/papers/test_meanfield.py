@@ -28,6 +28,12 @@ def test_large_variances_have_those_of_a_sign():
     assert paper._slope(1e8) == pytest.approx(4.0 / 3.0 * density, rel=1e-6)
 
 
+def test_the_gauss_hermite_rule_is_exact_for_polynomials_up_to_its_degree():
+    # E z^2k = 1 3 5 ... (2k - 1)
+    assert len(paper.RULE[0]) == 201
+    assert paper._mean_of_nodes(lambda v: v**8, 4.0) == pytest.approx(4.0**4 * 105, rel=1e-12)
+
+
 @pytest.mark.parametrize("sigma_u", [0.01, 0.3, 2.0])
 def test_the_rate_is_0_at_the_critical_radius(sigma_u):
     assert paper.rate_by_quadrature(paper.radius_by_quadrature(sigma_u), sigma_u) == pytest.approx(0.0, abs=1e-12)
@@ -35,10 +41,11 @@ def test_the_rate_is_0_at_the_critical_radius(sigma_u):
 
 def test_intervals_of_medians_hold_them_with_96_percent():
     number = paper.DRAWS
-    median, low, high = paper._median(np.arange(float(number))[::-1])
+    median, low, high, error = paper._median(np.arange(float(number))[::-1])
     assert median == (number - 1) / 2
     # The true median is above so many values, low + 1 at least and high at most.
     assert binom.cdf(high, number, 0.5) - binom.cdf(low, number, 0.5) == pytest.approx(0.96, abs=0.002)
+    assert error == pytest.approx((high - low) / 2 / 1.96)
 
 
 @pytest.mark.parametrize("shift", [-0.04, 0.0, 0.03])

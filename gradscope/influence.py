@@ -121,7 +121,7 @@ def law(spec: str, loss_steps: str) -> Law:
     """Mean, deviation and probability of the right sign of what a strategy's updates multiply by, after the beginning.
 
     Coins are enumerated by the steps l since their last cut: C has one value for each, with a probability in proportion
-    to that of a segment to last l steps. So the mean is -6 only if weights and coins of the strategy belong together.
+    to that of a segment to last l steps.
 
     >>> found = law("random:16", "last")
     >>> print(f"{found.mean:.1f} +- {found.deviation:.0f}, right in {found.right:.0%} of draws")
@@ -132,13 +132,34 @@ def law(spec: str, loss_steps: str) -> Law:
         back = np.arange(1 if loss_steps == "last" else strategy.k1)
         mean = float(_reaching(strategy.k2 - back).mean())
         return Law(mean, 0.0, float(mean < 0))
-    if loss_steps == "all":
-        return law(spec, "last")  # unrolls are of a single step
-    reached, probability = _outcomes(strategy)
-    mean = float(probability @ reached)
+    passing = _gates(strategy.schedule(np.zeros((1, AGES))))
+    reached, probability = _outcomes(passing, _said(strategy, passing))
+    (*_, mean) = _carried(_gates(strategy.expected(HORIZON)))
     bounded = not strategy.unbounded(RATE)
     deviation = float(np.linalg.norm(np.sqrt(probability) * (reached - mean))) if bounded else np.inf
     return Law(mean, deviation, float(probability[reached < 0].sum()))
+
+
+@lru_cache(maxsize=256)
+def enumerated_mean(spec: str) -> float:
+    """The mean of what an update multiplies by, from coins and weights alone: -6 only if they belong together.
+
+    Unlike that of `law`, whatever the strategy says of itself. The probability to go on is that of the coins that it
+    lets pass; from lag 500 on it is taken to be in inverse proportion to the weights.
+
+    >>> print(f"{enumerated_mean('random:16'):.9f}, {enumerated_mean('random-unweighted:16'):.3f}")
+    -6.000000000, 7.746
+    """
+    strategy = _strategy(spec)
+    if isinstance(strategy, Windows):
+        return law(spec, "last").mean
+    passing, continues = _gates(strategy.schedule(np.zeros((1, AGES)))), _seen(strategy)
+    if passing.entering is None:
+        weights = passing.weights[0, HORIZON - 1 :]
+        later = continues[-1] * np.divide(weights[0], weights, out=np.zeros(len(weights)), where=weights > 0)
+        continues = np.concatenate([continues[:-1], later])
+    reached, probability = _outcomes(passing, continues)
+    return float(probability @ reached)
 
 
 def descend(spec: str, loss_steps: str, reduction: str, learning_rate: float, updates: int, seed: int) -> Descent:
@@ -192,24 +213,26 @@ def _strategy(spec: str) -> Strategy:
     return windows
 
 
-def _outcomes(strategy: Tossing) -> tuple[Floats, Floats]:
-    """What a loss may be multiplied by, and with which probability.
-
-    From HORIZON on the probability that a step passes is taken to be in inverse proportion to its weight.
-    """
-    passing, continues = _gates(strategy.schedule(np.zeros((1, AGES)))), _continues(strategy)
+def _outcomes(passing: Gates, continues: Floats) -> tuple[Floats, Floats]:
+    """What a loss may be multiplied by, with which probability; given that to go on at each step after a cut."""
     if passing.entering is not None:
-        enters, here, (*_, everything) = continues[0], V[0], itertools.islice(_carried(passing), HORIZON)
-        return np.array([everything, here]), np.array([enters, 1.0 - enters])
-    weights = passing.weights[0, HORIZON - 1 :]
-    later = continues[-1] * np.divide(weights[0], weights, out=np.zeros(len(weights)), where=weights > 0)
-    lasts = np.cumprod(np.concatenate([[1.0], continues[:-1], later[:-1]]))
+        here, (*_, everything) = V[0], _carried(passing)
+        return np.array([everything, here]), np.array([continues[0], 1.0 - continues[0]])
+    lasts = np.cumprod(np.concatenate([[1.0], continues[:-1]]))
     lasts = lasts[lasts > 0]  # in float64
     reached = np.fromiter(itertools.islice(_carried(passing), len(lasts)), float)
     return reached, lasts / lasts.sum()
 
 
-def _continues(strategy: Tossing) -> Floats:
+def _said(strategy: Tossing, passing: Gates) -> Floats:
+    """The probability to go on at each step after a cut, by what the strategy says of its mean."""
+    if passing.entering is not None:
+        return np.array([1.0 / passing.entering[0, -1]])
+    weights, expected = passing.weights[0], _gates(strategy.expected(AGES)).weights
+    return np.divide(expected, weights, out=np.zeros(AGES), where=weights > 0)
+
+
+def _seen(strategy: Tossing) -> Floats:
     """The probability to go on at each of the first steps after a cut, (HORIZON,): the least coin that cuts there.
 
     Found by bisection, of all at once: run l tosses 0 at all steps but the l-th, so that it is cut there or nowhere.

@@ -16,7 +16,7 @@ from scipy import stats
 
 from gradscope import analysis, gating, lags, stability
 from gradscope.errors import InputError
-from gradscope.influence import POSITIVE, UNITS
+from gradscope.influence import POSITIVE, UNITS, enumerated_mean
 from gradscope.reaching import steps_until
 from gradscope.results import Results
 from gradscope.theory import gaussian_product, half_life
@@ -110,6 +110,12 @@ def influences(results: Results) -> pd.DataFrame:
     return table.droplevel([name for name in ("truncation", "iterations") if name in table.index.names])
 
 
+def coins(results: Results) -> pd.DataFrame:
+    """Influence balancing: what an update multiplies by in the `mean`, enumerated over coins, by truncation."""
+    specs = results.runs["truncation"].astype(str).unique()
+    return pd.DataFrame({"mean": map(enumerated_mean, specs)}, index=pd.Index(specs, name="truncation"))
+
+
 def _parts(results: Results) -> pd.DataFrame:
     """`lags.parts`; InputError if no run has a gradient of a single loss under full BPTT."""
     reach = analysis.reach(results)
@@ -172,4 +178,5 @@ TABLES: Mapping[str, Callable[[Results], pd.DataFrame]] = {
     "norms": norms,
     "exponents": exponents,
     "influences": influences,
+    "coins": coins,
 }

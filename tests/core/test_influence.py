@@ -8,7 +8,15 @@ from oracles import reach
 
 from gradscope import influence
 from gradscope.errors import InputError
-from gradscope.influence import check_strategy, descend, law, log10_state_gradient, sign_threshold, sums
+from gradscope.influence import (
+    check_strategy,
+    descend,
+    enumerated_mean,
+    law,
+    log10_state_gradient,
+    sign_threshold,
+    sums,
+)
 from gradscope.schedule import Gates
 from gradscope.streams import coins
 from gradscope.truncations import truncation
@@ -193,18 +201,25 @@ def test_mean_is_another_if_weights_do_not_belong_to_the_coins(share, monkeypatc
             return Gates(share * super().schedule(coins).weights)
 
     monkeypatch.setattr(influence, "_strategy", lambda spec: Misweighted(16.0))
-    mean, *_ = law.__wrapped__("misweighted", "last")
+    mean = enumerated_mean.__wrapped__("misweighted")
     assert isclose(mean, sum(share**k * use for k, use in enumerate(USED)), rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "pi"), [("random:8", 0.875), ("random-unweighted:8", 0.875), ("one-coin:8", 0.875)])
 def test_steps_pass_with_the_probability_of_the_definition(name, pi):
-    np.testing.assert_array_equal(influence._continues(truncation(name))[:-1], pi)
+    np.testing.assert_array_equal(influence._seen(truncation(name))[:-1], pi)
 
 
 def test_steps_of_artbp_pass_with_the_probability_of_its_law():
     age = np.arange(1, influence.HORIZON + 1)
-    np.testing.assert_allclose(influence._continues(truncation("artbp:4:3")), 1 - 2 / (4 + age), rtol=1e-15)
+    np.testing.assert_allclose(influence._seen(truncation("artbp:4:3")), 1 - 2 / (4 + age), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "spec", ["random:4", "random:64", "random-unweighted:16", "one-coin:16", "artbp:16:6", "chunked:7"]
+)
+def test_what_strategies_say_of_their_mean_is_what_coins_give(spec):
+    assert isclose(enumerated_mean(spec), law(spec, "last").mean, rel_tol=1e-9)
 
 
 def test_law_of_one_coin_is_d2ls():

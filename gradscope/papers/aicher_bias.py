@@ -84,7 +84,8 @@ CLAIMS = (
         where="bias_law > 1e-6",
     ),
     derived(
-        "There the bound is nearly attained: it is beta^K / (1 - 2 beta^K), up to the sequence's end",
+        "For a linear unit at rest the bound is nearly attained: it is beta^K / (1 - 2 beta^K), up to the sequence's "
+        "end",
         "unit.bound",
         "bound_law",
         BOUND,
@@ -109,7 +110,8 @@ CLAIMS = (
         where="radius < 1",
     ),
     derived(
-        "The K that it returns for tanh networks keeps the bias within the tolerance, on average over networks",
+        "The K that the estimator returns for tanh networks keeps the bias within the tolerance, on average over "
+        "networks",
         "chosen.bias",
         TOLERANCE,
         CODE,
@@ -117,7 +119,7 @@ CLAIMS = (
         relation="<=",
     ),
     derived(
-        "Not for every network, but the bias of none is twice the tolerance (the factor is ours)",
+        "The bias of no single network is twice the tolerance, though that of some is above it (the factor is ours)",
         "chosen.largest",
         2.0 * TOLERANCE,
         CODE,
@@ -125,7 +127,7 @@ CLAIMS = (
         relation="<",
     ),
     derived(
-        "Where gradients grow, it returns 1 or the longest, by the unit of the loss",
+        "Where gradients grow, the estimator returns 1 or the longest, by the unit of the loss",
         "estimator.tau",
         "law",
         CODE,
@@ -133,7 +135,7 @@ CLAIMS = (
         where="radius > 1",
     ),
     derived(
-        "The truncation to 1 step that it returns there misses most of the gradient",
+        "The truncation to 1 step that the estimator returns where gradients grow misses most of the gradient",
         "estimator.bias",
         0.5,
         CODE,

@@ -72,9 +72,11 @@ CLAIMS = (
           "over 600 steps within 0.01", "tanh-networks.growth", "exponent", PAPER, "limit", "derived", atol=0.01),
     _exactly("At mu = 2 the tent map is at 0 one step after the last binary digit of its start, as each step shifts "
              "one out", "collapses.step", "law"),
-    _exactly("From 0.3 it does so at step 55", "collapses.step", ((0.3, 55.0),)),
-    _exactly("Until then its gradient doubles a step", "collapses.log10_before", "doubled"),
-    _exactly("From then on its gradient is exactly 0 at every lag", "collapses.zero_share", 1.0),
+    _exactly("At mu = 2 the tent map from 0.3 is at 0 at step 55", "collapses.step", ((0.3, 55.0),)),
+    _exactly("At mu = 2 the gradient doubles a step until the map is at 0 (log10 of it, at the last such step)",
+             "collapses.log10_before", "doubled"),
+    _exactly("Once the tent map at mu = 2 is at 0, its gradient is exactly 0 at every lag",
+             "collapses.zero_share", 1.0),
 )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ CLAIMS = (
         where=f"inputs == '{EXACT}'",
     ),
     Claim(
-        "The mean square of its derivative by lambda is (1 + lambda^2) / (1 - lambda^2)^3",
+        "The mean square of the state's derivative by lambda is (1 + lambda^2) / (1 - lambda^2)^3",
         "moments.slope_square",
         "slope_square_law",
         PAPER,
@@ -71,7 +71,7 @@ CLAIMS = (
         rtol=1e-6,
     ),
     Claim(
-        "At lambda = 0.9 the mean square of its derivative is 263.88686",
+        "At lambda = 0.9 the mean square of the state's derivative is 263.88686",
         "moments.slope_square",
         (((0.9, EXACT), 263.88686),),
         PAPER,
@@ -79,7 +79,7 @@ CLAIMS = (
         rtol=1e-7,
     ),
     Claim(
-        "White noise has that mean square of the state",
+        "Under white noise the mean square of the state is 1 / (1 - lambda^2)",
         "moments.square",
         "square_law",
         PAPER,
@@ -90,7 +90,7 @@ CLAIMS = (
         where=f"inputs == '{SAMPLED}'",
     ),
     Claim(
-        "White noise has that mean square of the derivative",
+        "Under white noise the mean square of the derivative by lambda is (1 + lambda^2) / (1 - lambda^2)^3",
         "moments.slope_square",
         "slope_square_law",
         PAPER,
@@ -128,7 +128,7 @@ CLAIMS = (
         relation="<=",
     ),
     Claim(
-        "That of lambda diverges at least as fast as (1 - lambda)^-3 / 4, in the mean square",
+        "The gradient of lambda diverges at least as fast as 1 / (4 (1 - lambda)^3), in the mean square",
         "moments.times_cube",
         0.25,
         PAPER,
@@ -138,8 +138,8 @@ CLAIMS = (
         where=f"inputs == '{EXACT}'",
     ),
     Claim(
-        "With scaled inputs, that of log(-log lambda) has the mean square (lambda log lambda)^2 (1 + lambda^2) / "
-        "(1 - lambda^2)^2",
+        "With scaled inputs, the gradient of log(-log lambda) has the mean square (lambda log lambda)^2 (1 + "
+        "lambda^2) / (1 - lambda^2)^2",
         "moments.learnt_square",
         "learnt_square_law",
         ELEMENTARY,
@@ -148,7 +148,7 @@ CLAIMS = (
         where=f"inputs == '{EXACT}'",
     ),
     Claim(
-        "It stays below 1/2, however long the memory",
+        "With scaled inputs, that mean square stays below 1/2, however long the memory",
         "moments.learnt_square",
         0.5,
         ELEMENTARY,

@@ -58,7 +58,8 @@ CLAIMS = (
              "k", "norms.rms", "law"),
     _sampled("The mean norm is alpha^k times that of N - k of the N components of a random unit vector", "means.mean",
              "law", precision=0.03),
-    _sampled("It is 8.09 at N = 100, alpha = 1.05 and lag 50", "means.mean", (((1.05, 100, 50), 8.09),), atol=0.005,
+    _sampled("The mean norm is 8.09 at N = 100, alpha = 1.05 and lag 50",
+             "means.mean", (((1.05, 100, 50), 8.09),), atol=0.005,
              precision=0.01),
     _exactly("Gradients last for as many lags as there are units, and are exactly 0 from lag N on", "lines.lags",
              "units"),
@@ -67,7 +68,7 @@ CLAIMS = (
     _exactly("Every step loses a dimension: N - k singular values of k steps are not 0", "singular-values.rank",
              "left"),
     _exactly("In any other basis gradients are the same", "rotated.rms", "law"),
-    Claim("But there rounding takes the eigenvalues far from 0: those of 100 units, as computed, beyond 0.5",
+    Claim("In another basis rounding takes the eigenvalues far from 0: those of 100 units, as computed, beyond 0.5",
           "rotated.radius", 0.5, "eigenvalues of float64 matrices", "qualitative", "derived", relation=">",
           where="units == 100 and alpha >= 1"),
 )  # fmt: skip

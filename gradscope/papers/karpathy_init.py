@@ -93,7 +93,7 @@ CLAIMS = (
         precision=0.02,
     ),
     Claim(
-        "With 100 units that is about .1 a step over ten steps",
+        "With 100 units a step back multiplies the gradient by about .1, over ten steps",
         "factors.mean_factor",
         ((100, 0.1),),
         f"{PROGRAM}, model parameters",
@@ -103,7 +103,7 @@ CLAIMS = (
         precision=0.01,
     ),
     Claim(
-        "So 25 steps reach back about 3: there a thousandth of the gradient is left",
+        "At first 25 steps reach back about 3: there a thousandth of the gradient is left",
         "factors.reach",
         ((100, 3.0),),
         f"{PROGRAM}, seq_length",
@@ -131,7 +131,7 @@ CLAIMS = (
         atol=1e-7,
     ),
     Claim(
-        "With clipping on they do not, as soon as an entry is above 5",
+        "With clipping on gradients fail the check, as soon as an entry is above 5",
         "check.changed",
         1e-3,
         f"{PROGRAM}, gradCheck",
@@ -155,7 +155,7 @@ CLAIMS = (
         rtol=1e-9,
     ),
     Claim(
-        "After 1200 iterations it has on average learnt more than how frequent letters are",
+        "After 1200 iterations the network has on average learnt more than how frequent letters are",
         "learners.loss_by_letters",
         1.0,
         PROGRAM,
@@ -164,7 +164,7 @@ CLAIMS = (
         relation="<",
     ),
     Claim(
-        "Its gradients then reach further than at first, on average",
+        "After 1200 iterations gradients reach further than at first, on average",
         "learners.reach",
         "first_reach",
         PROGRAM,

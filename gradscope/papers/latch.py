@@ -67,7 +67,7 @@ _never = partial(Claim, kind="bound", basis="memory", relation="<")
 CLAIMS = (
     _derived("Without input the unit settles where artanh(x*) = w x*", "latching.fixed_point", "fixed_point_law",
              rtol=1e-9),
-    _derived("At that state a step back multiplies the gradient by w (1 - x*^2)", "latching.factor", "factor_law",
+    _derived("At its stable state a step back multiplies the gradient by w (1 - x*^2)", "latching.factor", "factor_law",
              rtol=1e-9),
     _derived("A constant input switches the unit from |artanh(x_0) - w x_0| on, x_0 = (1 - 1/w)^(1/2), as the time it "
              "is given becomes long", "latching.input", "input_law", kind="limit", atol=3e-8),

@@ -64,12 +64,15 @@ CLAIMS = (
     _numerics("Central differences agree to 1e-9 at best", "best.least", 1e-9, kind="bound", relation="<="),
     _numerics("Central differences of step 1e-5 agree to 1e-9", "best.at_1e-5", 1e-9, kind="qualitative",
               relation="<="),
-    _numerics("Those of step 1e-9 are off by the order of 1e-6 (log10, to a decade; 4e-6 in another network)",
+    _numerics("Central differences of step 1e-9 are off by the order of 1e-6 (log10, to a decade; 4e-6 in another "
+              "network)",
               "best.log10_at_1e-9", -6.0, kind="qualitative", atol=1.0),
     _numerics("Central differences of step 1e-9 are more than 100 times worse than they can be", "best.loss_at_1e-9",
               100.0, kind="qualitative", relation=">="),
-    _numerics("From steps of 1e-4 up, their error goes with step^2", "best.power_above", 2.0, kind="limit", rtol=5e-4),
-    _numerics("From steps of 1e-7 down, their error goes with 1/step", "best.power_below", -1.0, kind="limit",
+    _numerics("From steps of 1e-4 up, the error of central differences goes with step^2",
+              "best.power_above", 2.0, kind="limit", rtol=5e-4),
+    _numerics("From steps of 1e-7 down, the error of central differences goes with 1/step",
+              "best.power_below", -1.0, kind="limit",
               rtol=0.1),
 )  # fmt: skip
 

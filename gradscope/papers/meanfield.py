@@ -90,7 +90,8 @@ CLAIMS = (
           ((0.1, 1.19), (0.5, 1.55), (1.0, 1.86)), LEGACY, basis="derived", rtol=1e-9),
     Claim("A Gauss-Hermite rule of 201 nodes has the growth rate up to g = 1.5", "nodes.rate", "law", QUADRATURE,
           basis="derived", rtol=1e-9, where="g <= 1.5"),
-    Claim("From g = 4 on it is wrong by more than 3 parts in 1,000", "nodes.off", 3e-3, QUADRATURE, "bound", "derived",
+    Claim("From g = 4 on a Gauss-Hermite rule of 201 nodes is wrong by more than 3 parts in 1,000",
+          "nodes.off", 3e-3, QUADRATURE, "bound", "derived",
           relation=">=", where="g >= 4"),
     _sign("Without input, networks of 1,000 units have vanishing gradients at g = 0.9", "networks.rate_high",
           relation="<", where="units == 1000 and sigma_u == 0 and g < 1"),
@@ -99,7 +100,8 @@ CLAIMS = (
     _sampled("Networks of 1,000 units have the Lyapunov exponent of the law within 0.006: what they differ by",
              "networks.off", 0.0, LEGACY, atol=0.006, precision=0.006,
              where="units == 1000 and (sigma_u > 0 or g > 1)"),
-    _sampled("Networks of 300 units have it within 0.02: what they differ by", "networks.off", 0.0, LEGACY, atol=0.02,
+    _sampled("Networks of 300 units have the Lyapunov exponent of the law within 0.02: what they differ by",
+             "networks.off", 0.0, LEGACY, atol=0.02,
              precision=0.01, where="units == 300 and (sigma_u >= 0.5 or g > 1.5)"),
     Claim("Beyond g = 1, where the spectral radius says that gradients explode, input makes them vanish",
           "networks.rate_high", 0.0, f"{LEGACY}; {CHEN}", "qualitative", "abstract", relation="<",
@@ -109,9 +111,9 @@ CLAIMS = (
              precision=0.02, where="sigma_u >= 0.25"),
     _sampled("Gradients of driven networks grow by the law over lags 10 to 60, within 0.02 a step", "slopes.slope",
              "quadrature", CHEN, atol=0.02, precision=0.05, where="g != 1.55"),
-    _sampled("Their slope at sigma_u = 0.5 and g = 0.9 is that of an independent simulation, which varies by 0.0084 a "
-             "draw", "slopes.slope", (((0.5, 0.9), -0.3566),), "a simulation in plain NumPy, 300 units", atol=0.0084,
-             precision=0.02),
+    _sampled("The slope of driven networks at sigma_u = 0.5 and g = 0.9 is that of an independent simulation, which "
+             "varies by 0.0084 a draw", "slopes.slope", (((0.5, 0.9), -0.3566),),
+             "a simulation in plain NumPy, 300 units", atol=0.0084, precision=0.02),
 )  # fmt: skip
 
 

@@ -49,7 +49,8 @@ PUBLISHED = {IDENTITY: np.log10(0.74), GLOROT: -16.0, TURNED: -32.0}  # decades 
 CLAIMS = (
     Claim("In an orthogonal linear network no gradient falls below its norm at lag 0 at any lag up to 999",
           "flat.lowest", 1.0, ARJOVSKY, basis="derived", rtol=1e-9),
-    Claim("Nor does any exceed it", "flat.highest", 1.0, ARJOVSKY, basis="derived", rtol=1e-9),
+    Claim("In an orthogonal linear network no gradient exceeds its norm at lag 0 at any lag up to 999",
+          "flat.highest", 1.0, ARJOVSKY, basis="derived", rtol=1e-9),
     Claim("Times r, an orthogonal W_hh multiplies gradients by r to the lag", "scaled.log10_ratio", "law", ARJOVSKY,
           basis="derived", rtol=1e-9, atol=1e-11),
     Claim("Singular values up to 1 + m: no gradient grows faster than by log(1 + m) a step", "margins.fastest", "upper",
@@ -62,19 +63,21 @@ CLAIMS = (
           relation="<=", atol=1e-12),
     Claim("With the identity a gradient is what the units leave that were active at every step", "identity.ratio",
           "law", LE, basis="derived", rtol=1e-9),
-    Claim("Which are half of the units: the ratio at lag 200 is the root of 1/2, all but the few that the markers "
-          "switch off", "adding.ratio", ((IDENTITY, 0.5**0.5),), LE, "sampled", basis="derived", atol=0.01, errors=4.0,
-          precision=0.03),
+    Claim("Half of the identity network's units are active at every step: the ratio at lag 200 is the root of 1/2, "
+          "all but the few that the markers switch off", "adding.ratio",
+          ((IDENTITY, 0.5**0.5),), LE, "sampled", basis="derived", atol=0.01, errors=4.0, precision=0.03),
     Claim("The identity ReLU network's ratio at lag 200 in the adding problem is of the order of 0.74: within 0.1, "
           "which is two standard deviations of a draw", "adding.ratio", ((IDENTITY, 0.74),), ONE_DRAW.format(LE),
           "sampled", basis="derived", atol=0.1, precision=0.03),
-    Claim("That of a tanh network with Glorot's weights is of the order of 1e-16: within three decades, which is one "
-          "standard deviation of a draw, and does not tell it from an orthogonal tanh network", "adding.log10_ratio",
-          ((GLOROT, -16.0),), ONE_DRAW.format(ARJOVSKY), "qualitative", basis="derived", atol=3.0),
-    Claim("That of an orthogonal ReLU network is of the order of 1e-32: within three decades, which is one standard "
-          "deviation of a draw", "adding.log10_ratio", ((TURNED, -32.0),), ONE_DRAW.format(ARJOVSKY), "qualitative",
-          basis="derived", atol=3.0),
-    Claim("Which is half of the squared norm lost at every step, to a decade that fluctuations over 128 units take",
+    Claim("The ratio of a tanh network with Glorot's weights is of the order of 1e-16: within three decades, which "
+          "is one standard deviation of a draw, and does not tell it from an orthogonal tanh network",
+          "adding.log10_ratio", ((GLOROT, -16.0),), ONE_DRAW.format(ARJOVSKY), "qualitative", basis="derived",
+          atol=3.0),
+    Claim("The ratio of an orthogonal ReLU network is of the order of 1e-32: within three decades, which is one "
+          "standard deviation of a draw", "adding.log10_ratio", ((TURNED, -32.0),), ONE_DRAW.format(ARJOVSKY),
+          "qualitative", basis="derived", atol=3.0),
+    Claim("An orthogonal ReLU network loses half of the squared norm at every step, to a decade that fluctuations "
+          "over 128 units take",
           "adding.log10_ratio", ((TURNED, -100.0 * np.log10(2.0)),), ARJOVSKY, "sampled", basis="derived", atol=1.0,
           errors=4.0, precision=0.05),
     Claim("With either nonlinearity the gradients of orthogonal networks vanish", "adding.log10_ratio",

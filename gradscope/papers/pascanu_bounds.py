@@ -71,7 +71,7 @@ CLAIMS = (
         atol=1e-12,
     ),
     inequality(
-        "No gradient grows faster than that over any number of steps",
+        "No gradient grows faster than by gamma times the largest singular value a step, over any number of steps",
         "bounds.lags",
         0.0,
         f"{PAPER}, equation 7",
@@ -87,7 +87,7 @@ CLAIMS = (
         where="norm_bound < 0",
     ),
     inequality(
-        "It is necessary for them to explode that it is above 1 / gamma",
+        "A largest singular value above 1 / gamma is necessary for gradients to explode",
         "growth.norm_bound",
         0.0,
         f"{PAPER}, section 2.1",
@@ -111,7 +111,7 @@ CLAIMS = (
         precision=0.01,
     ),
     recomputed(
-        "That of single ones among them has a standard deviation of .13",
+        "The largest singular value of single sparse networks has a standard deviation of .13",
         "published.norm_sd",
         (("smart tanh", 0.13),),
         kind="sampled",
@@ -135,7 +135,7 @@ CLAIMS = (
         precision=0.01,
     ),
     recomputed(
-        "Their rates, the logarithms of these factors, to a fifth",
+        "The rates of the published initialisations, the logarithms of these factors, to a fifth",
         "published.rate",
         tuple((name, float(np.log(factor))) for name, factor in QUOTED.items()),
         kind="sampled",

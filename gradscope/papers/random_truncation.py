@@ -102,9 +102,10 @@ CLAIMS = (
           "segments.length", "law", "Tallec & Ollivier (2017), the schedule of their experiments", basis="memory",
           rtol=1e-8),
     _exactly("With ARTBP's schedule, the mean is the full gradient", "segments.mean", "mean_law", ARTBP),
-    _unsettled("An infinite variance shows in samples that grow: from 100 draws to 10,000 theirs more than doubles",
+    _unsettled("An infinite variance shows in samples that grow: from 100 draws to 10,000 their variance more than "
+               "doubles",
                "unsettled.growth", 2.0, relation=">", where='truncation == "random:4"'),
-    _unsettled("A finite variance shows in samples that settle: from 100 draws to 10,000 theirs stays",
+    _unsettled("A finite variance shows in samples that settle: from 100 draws to 10,000 their variance stays",
                "unsettled.growth", 1.0, atol=0.3, where='truncation == "random:20" or truncation == "one-coin:4"'),
 )  # fmt: skip
 

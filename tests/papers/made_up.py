@@ -26,7 +26,7 @@ def square_of(name, offset=0.0, measure=None):
         table = pd.DataFrame({"square": POINTS**2 + offset, "law": POINTS**2, "seed": seed}, POINTS)
 
         def draw(place, formats):
-            with style():
+            with style(dpi=60):
                 return [figures.save(Drawn("line", "A line", "Points.", {}), table.reset_index(), line, place, formats)]
 
         return Measured({"squares": table}, draw)

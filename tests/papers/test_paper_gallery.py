@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -18,14 +19,29 @@ from gradscope.reproduction import CLAIMS
 
 
 @pytest.fixture
-def folder(catalogue, tmp_path, monkeypatch):
-    """A gallery without experiments, made from the command line with papers that were reproduced before."""
+def catalogue(catalogue, monkeypatch):
+    """Papers of which all claims hold, and no experiments."""
     monkeypatch.setattr("gradscope.experiment.names", list)
     del catalogue["wrong"]
-    reproduce(["right", "also-right"], tmp_path / "papers", jobs=1)
-    arguments = ["gallery", "-o", str(tmp_path / "gallery"), "--papers", str(tmp_path / "papers")]
-    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    return catalogue
+
+
+@pytest.fixture
+def folder(catalogue, tmp_path, made):
+    """A gallery that may be changed, and beside it the papers that it was made from."""
+    if not made:
+        reproduce(["right", "also-right"], tmp_path / "papers", jobs=1)
+        arguments = ["gallery", "-o", str(tmp_path / "gallery"), "--papers", str(tmp_path / "papers")]
+        assert CliRunner().invoke(cli, arguments).exit_code == 0
+        made.append(shutil.copytree(tmp_path, tmp_path.parent / "made"))
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
     return tmp_path / "gallery"
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The folder of the first gallery that was made, once it is."""
+    return []
 
 
 def found(folder):

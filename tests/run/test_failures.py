@@ -301,7 +301,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 1
-    assert "a script calls gradscope.sweep outside of `if __name__" in ran.stderr
+    assert "a script calls gradscope outside of `if __name__" in ran.stderr
 
 
 def test_no_worker_outlives_a_driver_that_is_killed(tmp_path):

@@ -24,6 +24,7 @@ def square_of(name, offset=0.0, measure=None):
 
     def squares(seed, folder):
         table = pd.DataFrame({"square": POINTS**2 + offset, "law": POINTS**2, "seed": seed}, POINTS)
+        table = table.assign(cube=POINTS**3, cube_error=0.01)
 
         def draw(place, formats):
             with style(dpi=60):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from made_up import square_of
 
 from gradscope import gallery, paper_gallery, papers
+from gradscope.claims import Claim
 from gradscope.cli import cli
 from gradscope.errors import InputError
 from gradscope.reproducing import reproduce
@@ -49,10 +50,10 @@ def found(folder):
     return list(paper_gallery.differences(folder, done))
 
 
-def change(folder, column, value):
+def change(folder, column, value, row=0):
     path = folder / "papers/right" / CLAIMS
     kept = pd.read_csv(path, keep_default_na=False)
-    kept.loc[0, column] = value
+    kept.loc[row, column] = value
     kept.to_csv(path, index=False)
 
 
@@ -72,16 +73,27 @@ def test_the_same_papers_pass(folder):
 
 
 def test_another_number_is_found(folder):
-    change(folder, "measured", 0.2501)
-    assert found(folder) == ["right: measured 0.2501 became 0.25: Squares are squares w = 0.5"]
+    change(folder, "expected", 0.2501)
+    assert found(folder) == ["right: expected 0.2501 became 0.25: Squares are squares w = 0.5"]
+
+
+def test_another_number_of_monte_carlo_is_found_and_rounding_elsewhere_is_not(folder, catalogue):
+    sampled = Claim(
+        "Cubes", "squares.cube", 0.125, "Euclid, book XI", "sampled", errors=4.0, precision=1.0, where="w < 1"
+    )
+    law = Claim("Cubes, exactly", "squares.cube", 0.125, "Euclid, book XI", rtol=1e-2, where="w < 1")
+    catalogue["right"] = replace(catalogue["right"], claims=(sampled, law))
+    gallery.paper_gallery.keep(folder, reproduce(papers.names(), folder.parent / "first", jobs=1))
+    assert found(folder) == []
+    change(folder, "measured", 0.1255)
+    change(folder, "measured", 0.1255, row=1)
+    assert found(folder) == ["right: measured 0.1255 became 0.125: Cubes w = 0.5"]
 
 
 def test_of_what_repeats_statistically_only_the_claims_are_held(folder, catalogue):
-    change(folder, "measured", 0.2501)
+    change(folder, "expected", 0.2501)
     catalogue["right"] = replace(catalogue["right"], repeats="statistically: it is chaos")
     assert found(folder) == []
-    change(folder, "expected", 0.2501)
-    assert found(folder) == ["right: expected 0.2501 became 0.25: Squares are squares w = 0.5"]
 
 
 @pytest.mark.parametrize("column", ["claim", "kind", "point", "relation", "tolerance", "basis", "source"])
@@ -110,10 +122,10 @@ def test_what_is_missing_or_stray_is_found(folder, catalogue):
 
 def test_the_check_of_the_gallery_is_also_of_papers(folder, catalogue):
     check = ["gallery", "--check", "-o", str(folder), "--papers", str(folder.parent / "papers")]
-    change(folder, "measured", 0.2501)
+    change(folder, "expected", 0.2501)
     result = CliRunner().invoke(cli, check)
     assert result.exit_code == 1
-    assert "right: measured 0.2501 became 0.25" in result.stderr
+    assert "right: expected 0.2501 became 0.25" in result.stderr
 
 
 def test_papers_are_reproduced_anew_where_none_are_given(folder, catalogue, capsys, monkeypatch):

@@ -1,8 +1,8 @@
 """The papers in the gallery: of each its figures and its claims.csv, and a page with the table of all claims.
 
 A reproduction is held against what is kept: the same claims of the same points; and, where it repeats bit for bit, what
-is expected, and the numbers of Monte Carlo, but for what another build of BLAS changes. The other numbers are as exact as
-rounding lets them be, and their claims say enough of them.
+is expected, and the numbers of Monte Carlo, but for what another build of BLAS changes. The other numbers are as exact
+as rounding lets them be, and their claims say enough of them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,20 +45,29 @@ def keep(folder: Path, done: Sequence[Reproduction]) -> None:
     write_whole(place / PAGE, partial(Path.write_text, data=_page(done), encoding="utf-8"))
 
 
-def differences(folder: Path, done: Sequence[Reproduction]) -> Iterator[str]:
-    """Where reproductions differ from those that are kept: claims, numbers, figures, the page; and claims that fail."""
+def differences(folder: Path, done: Sequence[Reproduction]) -> list[str]:
+    """Where reproductions differ from those that are kept: claims, numbers, figures; and claims that fail.
+
+    If there they agree, whether the page is that of the claims that are kept.
+    """
     place = folder / FOLDER
     kept = {path.parent.name for path in place.glob(f"*/{CLAIMS}")}
-    yield from (f"{name}: kept, but not in the catalogue" for name in sorted(kept - set(papers.names())))
+    found = [f"{name}: kept, but not in the catalogue" for name in sorted(kept - set(papers.names()))]
     for one in done:
         name, own = one.paper.name, place / one.paper.name
-        yield from one.failures
+        found += one.failures
         if name not in kept:
-            yield f"{name}: not in the gallery"
+            found.append(f"{name}: not in the gallery")
             continue
-        yield from (f"{name}: {what}" for what in _changes(read_claims(own / CLAIMS), one))
+        found += [f"{name}: {what}" for what in _changes(read_claims(own / CLAIMS), one)]
         missing = [figure.name for figure in one.figures if not (own / f"{figure.name}.png").is_file()]
-        yield from (f"{name}: {figure}.png is missing" for figure in missing)
+        found += [f"{name}: {figure}.png is missing" for figure in missing]
+    page = place / PAGE
+    if not found:
+        there = [replace(one, claims=read_claims(place / one.paper.name / CLAIMS)) for one in done]
+        if not page.is_file() or page.read_text(encoding="utf-8") != _page(there):
+            found.append(f"{FOLDER}/{PAGE}: is not the page of the claims that are kept")
+    return found
 
 
 def _changes(was: pd.DataFrame, one: Reproduction) -> Iterator[str]:

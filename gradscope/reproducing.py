@@ -204,6 +204,7 @@ def _write(paper: Paper, folder: Path, seed: int, command: str) -> None:
         named = table.index.names != [None]
         write_whole(folder / TABLES / f"{name}.csv", partial(table.to_csv, index=named))
     write_whole(folder / CLAIMS, partial(judged.to_csv, index=False))
+    written = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     record = {
         "name": paper.name,
         "seed": seed,
@@ -215,8 +216,7 @@ def _write(paper: Paper, folder: Path, seed: int, command: str) -> None:
         "platform": f"{platform.system()}, {platform.machine()}",
         "claims": sha256_of(folder / CLAIMS),
         "figures": [{"name": one.name, "title": one.title, "caption": one.caption, "alt": one.alt} for one in drawn],
+        "files": sorted([*written, PAGE]),
     }
     write_json(folder / RECORD, record, indent=1)
     write_page(folder / PAGE, load(folder))
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    write_json(folder / RECORD, record | {"files": files}, indent=1)

@@ -176,8 +176,7 @@ def _measure(module: ModuleType) -> str:
 
 def _write(name: str, results: Loaded, folder: Path, formats: Sequence[str]) -> Drawn:
     module = _module(name)
-    title, _, caption = (part.strip() for part in str(module.__doc__).partition("\n"))
-    said = Drawn(name, title.rstrip("."), " ".join(caption.split()), {})
+    said = Drawn(name, *told(module), {})
     try:
         table = table_of(results, name)
     except CannotDrawError as error:
@@ -201,6 +200,12 @@ def save(
     for kind in formats:
         write_whole(files[kind], partial(drawn.savefig, format=kind, metadata=_METADATA[kind]))
     return said._replace(files=files, alt=in_words(table))
+
+
+def told(documented: Any) -> tuple[str, str]:
+    """Title and text of a docstring: its first line, and the rest as one line."""
+    title, _, text = (part.strip() for part in str(documented.__doc__).partition("\n"))
+    return title.rstrip("."), " ".join(text.split())
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

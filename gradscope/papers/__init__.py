@@ -77,7 +77,7 @@ def find(name: str) -> Paper:
 
 def _computed(name: str) -> Paper:
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    title, about = _said(module)
+    title, about = figures.told(module)
     return Paper(
         name,
         title,
@@ -104,15 +104,9 @@ def _draw(
         for draw in drawers:
             name = draw.__name__.replace("_", "-")
             table = tables[name].reset_index() if tables[name].index.names != [None] else tables[name]
-            title, caption = _said(draw)
+            title, caption = figures.told(draw)
             found.append(figures.save(Drawn(name, title, caption, {}), table, draw, folder, formats))
         return found
-
-
-def _said(documented: Any) -> tuple[str, str]:
-    """Title and text of a docstring."""
-    title, _, text = (part.strip() for part in str(documented.__doc__).partition("\n"))
-    return title.rstrip("."), " ".join(text.split())
 
 
 def _swept(name: str, path: Path) -> Paper:

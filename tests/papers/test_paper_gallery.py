@@ -47,7 +47,7 @@ def made():
 
 def found(folder):
     done = reproduce(papers.names(), folder.parent / "again", jobs=1)
-    return list(paper_gallery.differences(folder, done))
+    return paper_gallery.differences(folder, done)
 
 
 def change(folder, column, value, row=0):
@@ -93,13 +93,21 @@ def test_another_number_of_monte_carlo_is_found_and_rounding_elsewhere_is_not(fo
 def test_of_what_repeats_statistically_only_the_claims_are_held(folder, catalogue):
     change(folder, "expected", 0.2501)
     catalogue["right"] = replace(catalogue["right"], repeats="statistically: it is chaos")
-    assert found(folder) == []
+    assert found(folder) == ["papers/README.md: is not the page of the claims that are kept"]  # which has not changed
 
 
 @pytest.mark.parametrize("column", ["claim", "kind", "point", "relation", "tolerance", "basis", "source"])
 def test_a_claim_that_says_something_else_is_found(folder, column):
     change(folder, column, "something else")
     assert found(folder) == ["right: its 7 checks became 7, or say something else"]
+
+
+@pytest.mark.parametrize("edit", [lambda text: text.replace("= 0.25", "= 0.26"), lambda text: text + "\n", None])
+def test_a_page_that_was_typed_is_found(folder, edit):
+    page = folder / "papers/README.md"
+    text = page.read_text(encoding="utf-8")
+    page.unlink() if edit is None else page.write_text(edit(text), encoding="utf-8")
+    assert found(folder) == ["papers/README.md: is not the page of the claims that are kept"]
 
 
 def test_a_claim_that_fails_is_found(folder, catalogue):

@@ -105,7 +105,8 @@ class Claim:
         """In words: "relative 1e-09", "4 standard errors; standard error at most 3 %"."""
         parts = [f"relative {self.rtol:g}"] * (self.rtol > 0) + [f"\u00b1 {self.atol:g}"] * (self.atol > 0)
         parts += [f"{self.errors:g} standard errors"] * (self.errors > 0)
-        limit = f"; standard error at most {100 * self.precision:g} %" if self.precision < np.inf else ""
+        most = f"{self.precision:g}" if self.expected == 0.0 else f"{100 * self.precision:g} %"
+        limit = f"; standard error at most {most}" if self.precision < np.inf else ""
         return (" + ".join(parts) or "none") + limit
 
 

@@ -80,6 +80,12 @@ def test_a_sampled_claim_is_as_near_as_its_standard_error_says():
     assert found["tolerance"][0] == "4 standard errors; standard error at most 5 %"
 
 
+def test_the_limit_of_a_standard_error_is_absolute_where_0_is_expected():
+    one = claim(0.0, kind="sampled", rtol=0.0, atol=0.5, precision=0.06)
+    assert one.tolerance == "\u00b1 0.5; standard error at most 0.06"
+    assert verdicts(one, table([0.1, 0.1], error=[0.05, 0.07])) == [HOLDS, UNDECIDED]
+
+
 def test_an_interval_that_is_given_is_the_interval():
     found = judge([claim()], table([1.0], error=[0.1], x_low=[0.5], x_high=[1.5]))
     assert found[["low", "high"]].to_numpy().tolist() == [[0.5, 1.5]]
